@@ -1,0 +1,3 @@
+//! Side-by-side figures against the best peers, as ratios.
+
+fn main() {}

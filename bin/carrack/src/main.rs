@@ -1,0 +1,3 @@
+//! Builds, signs, scans, stores, ships, runs and connects containers.
+
+fn main() {}

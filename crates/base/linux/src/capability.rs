@@ -1,0 +1,1 @@
+//! Capability sets: names, dropping, raising.

@@ -1,0 +1,18 @@
+//! The kernel, typed: what every other crate asks of Linux goes through here.
+//!
+//! This is the one crate where `unsafe` lives. Each block performs one unsafe act
+//! and names the contract it meets.
+#![allow(unsafe_code, reason = "system calls that rustix does not wrap are made here and nowhere else")]
+
+pub mod capability;
+pub mod cgroup;
+pub mod fs;
+pub mod mount;
+pub mod namespace;
+pub mod netlink;
+pub mod nft;
+pub mod process;
+pub mod rooted;
+pub mod seal;
+pub mod seccomp;
+pub mod socket;

@@ -1,0 +1,1 @@
+//! Namespaces: opening, entering, unsharing.

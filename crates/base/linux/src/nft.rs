@@ -1,0 +1,1 @@
+//! Packet rules over the nf_tables netlink interface.

@@ -1,0 +1,1 @@
+//! Processes by descriptor: clone3, pidfd, exit status.

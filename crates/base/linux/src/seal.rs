@@ -1,0 +1,1 @@
+//! An executable the container cannot overwrite (CVE-2019-5736).

@@ -1,0 +1,1 @@
+//! Socket options and descriptor passing that rustix does not wrap.

@@ -1,0 +1,1 @@
+//! Blobs and records that survive a crash.

@@ -1,0 +1,1 @@
+//! Logs, metrics, access records and trace context.

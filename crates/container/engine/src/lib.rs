@@ -1,0 +1,1 @@
+//! Containers, images, volumes and networks as a person means them.

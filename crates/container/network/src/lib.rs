@@ -1,0 +1,1 @@
+//! Interfaces, addresses, ports and names for a container.

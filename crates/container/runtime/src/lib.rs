@@ -1,0 +1,1 @@
+//! One bundle, one container: the OCI lifecycle, blocking, single-threaded.

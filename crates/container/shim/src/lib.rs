@@ -1,0 +1,1 @@
+//! Holds one container: its stdio, signals and exit.

@@ -1,0 +1,1 @@
+//! Who is calling: the authority that issues, the client that asks.

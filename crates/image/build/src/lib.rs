@@ -1,0 +1,1 @@
+//! Dockerfile or recipe to graph, graph to image.

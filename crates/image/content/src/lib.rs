@@ -1,0 +1,1 @@
+//! Images by name: resolve, keep, save, load.

@@ -1,0 +1,1 @@
+//! Watches sources, keeps the index, translates, hands out, keeps receipts.

@@ -1,0 +1,1 @@
+//! Objects to xDS resources and status; pure.

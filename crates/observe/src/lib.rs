@@ -1,0 +1,1 @@
+//! What happened: the graph, the records, the page.

@@ -1,0 +1,1 @@
+//! Listeners, connections, requests, balancing, upstream pools, admin.

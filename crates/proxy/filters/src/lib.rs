@@ -1,0 +1,1 @@
+//! What a filter is, and every built-in one.

@@ -1,0 +1,1 @@
+//! xDS resources to an immutable snapshot, or reasons why not.

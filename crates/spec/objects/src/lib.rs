@@ -1,0 +1,1 @@
+//! What people write: Compose applications and traffic policy.

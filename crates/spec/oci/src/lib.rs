@@ -1,0 +1,3 @@
+//! The OCI image, runtime and distribution words.
+
+pub mod runtime;

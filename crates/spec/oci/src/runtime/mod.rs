@@ -1,0 +1,3 @@
+//! The runtime specification: `config.json` and the container's state.
+
+pub use oci_spec::runtime::*;

@@ -1,0 +1,1 @@
+//! SPIFFE IDs, trust domains, bundles and X.509-SVID rules.

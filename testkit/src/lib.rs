@@ -1,0 +1,1 @@
+//! Fakes, namespaces and images for tests; only ever a dev-dependency.

@@ -1,1 +1,3 @@
 //! Dockerfile or recipe to graph, graph to image.
+
+pub mod frontend;

@@ -1,0 +1,1 @@
+//! A Dockerfile, read and checked.

@@ -1,0 +1,1 @@
+//! A recipe of Debian packages, made into a base image.

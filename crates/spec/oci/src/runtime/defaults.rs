@@ -1,0 +1,572 @@
+//! What a container gets when nobody asks for anything else.
+//!
+//! ```text
+//! DefaultSpec (what was asked for) ──default_spec──▶ Spec (config.json, nothing left to choose)
+//! ```
+//!
+//! Capabilities, mounts, devices, masked and read-only paths follow Docker, so that an image
+//! that runs there runs here with the same rights. The engine and the builder both start from
+//! this; whatever only one of them wants is added by that one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::seccomp::{self, Architecture};
+use super::{
+    Capabilities, Capability, Linux, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroup,
+    LinuxDeviceType, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources,
+    Mount, PosixRlimit, Process, Root, Spec, User,
+};
+
+/// What is asked of a container; the rest is decided by [`default_spec`].
+#[derive(Clone, Debug, Default)]
+pub struct DefaultSpec {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Environment as `NAME=value`. [`DEFAULT_PATH`] is added when it names no `PATH`.
+    pub env: Vec<String>,
+    /// Working directory; empty means `/`.
+    pub cwd: PathBuf,
+    /// User id the program runs as.
+    pub uid: u32,
+    /// Group id the program runs as.
+    pub gid: u32,
+    /// Further groups of the program.
+    pub additional_gids: Vec<u32>,
+    /// Whether the program gets a terminal.
+    pub terminal: bool,
+    /// Host name inside; none keeps the kernel's.
+    pub hostname: Option<String>,
+    /// Cgroup, such as `/carrack/<id>`; none lets the runtime choose.
+    pub cgroups_path: Option<PathBuf>,
+    /// Root filesystem, absolute or relative to the bundle; empty means `rootfs`.
+    pub rootfs: PathBuf,
+    /// Whether the root filesystem cannot be written.
+    pub readonly_rootfs: bool,
+    /// Changes to the default capability set.
+    pub capabilities: CapabilityChanges,
+    /// Which system calls are allowed.
+    pub seccomp: Seccomp,
+    /// Whether set-user-id programs and file capabilities are without effect.
+    pub no_new_privileges: bool,
+    /// Where the network comes from.
+    pub network: NetworkNamespace,
+    /// Limits on what the container may use.
+    pub limits: Limits,
+    /// Mounts made after the default ones, in this order. One that has the destination of a
+    /// default mount replaces it.
+    pub mounts: Vec<Mount>,
+    /// Kernel settings of the container's own namespaces.
+    pub sysctl: BTreeMap<String, String>,
+    /// Resource limits of the program.
+    pub rlimits: Vec<PosixRlimit>,
+    /// How ready the kernel is to kill it when memory runs out, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Size of `/dev/shm` in bytes; none means 64 MiB.
+    pub shm_bytes: Option<u64>,
+    /// Notes kept with the container.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// Those of [`seccomp::default_profile`].
+    #[default]
+    Default,
+    /// All of them.
+    Unconfined,
+}
+
+/// Where a container's network comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetworkNamespace {
+    /// A new, empty one.
+    #[default]
+    New,
+    /// The one found at this path.
+    Path(PathBuf),
+    /// The one the runtime itself is in.
+    Host,
+}
+
+/// Limits on what a container may use. None means no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Memory in bytes. Swap is held to the same figure, so it is the limit of both together.
+    pub memory_bytes: Option<i64>,
+    /// Memory in bytes kept for the container under pressure.
+    pub memory_reservation_bytes: Option<i64>,
+    /// Processors' worth of time, such as `0.5`.
+    pub cpus: Option<f64>,
+    /// Share of processor time against others, 1024 being the usual.
+    pub cpu_shares: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<i64>,
+}
+
+/// Changes to the default capability set, in Docker's manner.
+///
+/// Dropping applies before adding one by one; adding all applies before dropping.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CapabilityChanges {
+    /// Added to the default set.
+    pub add: CapabilityList,
+    /// Taken from it.
+    pub drop: CapabilityList,
+}
+
+/// Some capabilities, or all there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CapabilityList {
+    /// These.
+    Some(Vec<Capability>),
+    /// Every capability of [`ALL_CAPABILITIES`].
+    All,
+}
+
+impl Default for CapabilityList {
+    fn default() -> Self {
+        Self::Some(Vec::new())
+    }
+}
+
+/// A word that names no capability.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no capability; they are called such as NET_ADMIN or CAP_NET_ADMIN, or ALL")]
+pub struct UnknownCapability(pub String);
+
+impl CapabilityList {
+    /// Reads capability names as people write them: any case, `CAP_` or not, `ALL` for all.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownCapability`] with the first word that names none.
+    pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Self, UnknownCapability> {
+        let mut list = Vec::new();
+        for word in words {
+            let upper = word.as_ref().to_ascii_uppercase();
+            if upper == "ALL" {
+                return Ok(Self::All);
+            }
+            let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
+            let capability = Capability::from_str(name)
+                .map_err(|_| UnknownCapability(word.as_ref().to_owned()))?;
+            list.push(capability);
+        }
+        Ok(Self::Some(list))
+    }
+}
+
+impl CapabilityChanges {
+    /// The set a container ends up with.
+    pub fn apply(&self) -> Capabilities {
+        let start: &[Capability] = match (&self.add, &self.drop) {
+            (CapabilityList::All, _) => ALL_CAPABILITIES,
+            (CapabilityList::Some(_), CapabilityList::All) => &[],
+            (CapabilityList::Some(_), CapabilityList::Some(_)) => DEFAULT_CAPABILITIES,
+        };
+        let mut held: Capabilities = start.iter().copied().collect();
+        if let CapabilityList::Some(drop) = &self.drop {
+            for capability in drop {
+                held.remove(capability);
+            }
+        }
+        if let CapabilityList::Some(add) = &self.add {
+            held.extend(add);
+        }
+        held
+    }
+}
+
+/// Where programs are looked for when the environment does not say.
+pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What Docker leaves a container of root's capabilities.
+pub const DEFAULT_CAPABILITIES: &[Capability] = &[
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::Fsetid,
+    Capability::Fowner,
+    Capability::Mknod,
+    Capability::NetRaw,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setfcap,
+    Capability::Setpcap,
+    Capability::NetBindService,
+    Capability::SysChroot,
+    Capability::Kill,
+    Capability::AuditWrite,
+];
+
+/// Every capability Linux has.
+pub const ALL_CAPABILITIES: &[Capability] = &[
+    Capability::AuditControl,
+    Capability::AuditRead,
+    Capability::AuditWrite,
+    Capability::BlockSuspend,
+    Capability::Bpf,
+    Capability::CheckpointRestore,
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::DacReadSearch,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::IpcLock,
+    Capability::IpcOwner,
+    Capability::Kill,
+    Capability::Lease,
+    Capability::LinuxImmutable,
+    Capability::MacAdmin,
+    Capability::MacOverride,
+    Capability::Mknod,
+    Capability::NetAdmin,
+    Capability::NetBindService,
+    Capability::NetBroadcast,
+    Capability::NetRaw,
+    Capability::Perfmon,
+    Capability::Setfcap,
+    Capability::Setgid,
+    Capability::Setpcap,
+    Capability::Setuid,
+    Capability::SysAdmin,
+    Capability::SysBoot,
+    Capability::SysChroot,
+    Capability::SysModule,
+    Capability::SysNice,
+    Capability::SysPacct,
+    Capability::SysPtrace,
+    Capability::SysRawio,
+    Capability::SysResource,
+    Capability::SysTime,
+    Capability::SysTtyConfig,
+    Capability::Syslog,
+    Capability::WakeAlarm,
+];
+
+/// Paths that read as empty, since they tell of the host or let it be disturbed.
+pub const MASKED_PATHS: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Paths that cannot be written.
+pub const READONLY_PATHS: &[&str] =
+    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const SHM_BYTES: u64 = 64 << 20;
+/// Length of the scheduler's period in microseconds, over which `cpus` is spread.
+const CPU_PERIOD: u64 = 100_000;
+
+/// Writes the `config.json` for what was asked.
+pub fn default_spec(asked: &DefaultSpec) -> Spec {
+    let held = asked.capabilities.apply();
+    let mut spec = Spec::default();
+    spec.set_version("1.2.0".to_owned())
+        .set_process(Some(process(asked, &held)))
+        .set_root(Some(root(asked)))
+        .set_hostname(asked.hostname.clone())
+        .set_mounts(Some(mounts(asked)))
+        .set_annotations(annotations(asked))
+        .set_linux(Some(linux(asked, &held)));
+    spec
+}
+
+fn process(asked: &DefaultSpec, held: &Capabilities) -> Process {
+    let mut user = User::default();
+    user.set_uid(asked.uid).set_gid(asked.gid);
+    if !asked.additional_gids.is_empty() {
+        user.set_additional_gids(Some(asked.additional_gids.clone()));
+    }
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(asked.terminal))
+        .set_user(user)
+        .set_args(Some(asked.args.clone()))
+        .set_env(Some(environment(&asked.env)))
+        .set_cwd(if asked.cwd.as_os_str().is_empty() { "/".into() } else { asked.cwd.clone() })
+        .set_capabilities(Some(capabilities(held)))
+        .set_rlimits((!asked.rlimits.is_empty()).then(|| asked.rlimits.clone()))
+        .set_oom_score_adj(asked.oom_score_adj)
+        .set_no_new_privileges(Some(asked.no_new_privileges));
+    process
+}
+
+fn environment(asked: &[String]) -> Vec<String> {
+    let path = (!asked.iter().any(|entry| entry.starts_with("PATH="))).then_some(DEFAULT_PATH);
+    path.map(str::to_owned).into_iter().chain(asked.iter().cloned()).collect()
+}
+
+/// The sets of a process that holds `held`. Nothing is inheritable or ambient, so that a program
+/// started by another user than root gets none of it without a file that grants it.
+pub fn capabilities(held: &Capabilities) -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(held.clone()))
+        .set_effective(Some(held.clone()))
+        .set_permitted(Some(held.clone()))
+        .set_inheritable(None)
+        .set_ambient(None);
+    sets
+}
+
+fn root(asked: &DefaultSpec) -> Root {
+    let mut root = Root::default();
+    if !asked.rootfs.as_os_str().is_empty() {
+        root.set_path(asked.rootfs.clone());
+    }
+    root.set_readonly(Some(asked.readonly_rootfs));
+    root
+}
+
+fn annotations(asked: &DefaultSpec) -> Option<HashMap<String, String>> {
+    (!asked.annotations.is_empty())
+        .then(|| asked.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
+}
+
+fn mounts(asked: &DefaultSpec) -> Vec<Mount> {
+    let shm = format!("size={}", asked.shm_bytes.unwrap_or(SHM_BYTES));
+    let kept = [
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+    ];
+    let replaced = |default: &Mount| {
+        asked.mounts.iter().any(|other| other.destination() == default.destination())
+    };
+    let kept = kept.into_iter().filter(|default| !replaced(default));
+    kept.chain(asked.mounts.iter().cloned()).collect()
+}
+
+/// Writes one entry of a mount table.
+pub fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(destination.into())
+        .set_typ(Some(kind.to_owned()))
+        .set_source(Some(source.into()))
+        .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
+    mount
+}
+
+fn linux(asked: &DefaultSpec, held: &Capabilities) -> Linux {
+    let strings = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect());
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces(&asked.network)))
+        .set_resources(Some(resources(&asked.limits)))
+        .set_cgroups_path(asked.cgroups_path.clone())
+        .set_masked_paths(strings(MASKED_PATHS))
+        .set_readonly_paths(strings(READONLY_PATHS))
+        .set_sysctl(sysctl(asked))
+        .set_seccomp(match asked.seccomp {
+            Seccomp::Default => Some(seccomp::default_profile(Architecture::native(), held)),
+            Seccomp::Unconfined => None,
+        });
+    linux
+}
+
+fn namespaces(network: &NetworkNamespace) -> Vec<LinuxNamespace> {
+    let namespace = |kind, path: Option<PathBuf>| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(kind).set_path(path);
+        namespace
+    };
+    let mut list: Vec<_> = [
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Cgroup,
+    ]
+    .into_iter()
+    .map(|kind| namespace(kind, None))
+    .collect();
+    match network {
+        NetworkNamespace::New => list.push(namespace(LinuxNamespaceType::Network, None)),
+        NetworkNamespace::Path(path) => {
+            list.push(namespace(LinuxNamespaceType::Network, Some(path.clone())));
+        }
+        NetworkNamespace::Host => {}
+    }
+    list
+}
+
+/// Docker lets a container with a network of its own bind low ports and send ping without
+/// privileges; a shared network is the host's to set.
+fn sysctl(asked: &DefaultSpec) -> Option<HashMap<String, String>> {
+    let mut settings = HashMap::new();
+    if asked.network != NetworkNamespace::Host {
+        settings.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+        settings.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+    }
+    settings.extend(asked.sysctl.iter().map(|(name, value)| (name.clone(), value.clone())));
+    (!settings.is_empty()).then_some(settings)
+}
+
+fn resources(limits: &Limits) -> LinuxResources {
+    let mut resources = LinuxResources::default();
+    resources.set_devices(Some(devices()));
+    if limits.memory_bytes.is_some() || limits.memory_reservation_bytes.is_some() {
+        let mut memory = LinuxMemory::default();
+        memory
+            .set_limit(limits.memory_bytes)
+            .set_swap(limits.memory_bytes)
+            .set_reservation(limits.memory_reservation_bytes);
+        resources.set_memory(Some(memory));
+    }
+    if limits.cpus.is_some() || limits.cpu_shares.is_some() {
+        let mut cpu = LinuxCpu::default();
+        if let Some(cpus) = limits.cpus {
+            cpu.set_quota(Some(quota(cpus))).set_period(Some(CPU_PERIOD));
+        }
+        cpu.set_shares(limits.cpu_shares);
+        resources.set_cpu(Some(cpu));
+    }
+    if let Some(limit) = limits.pids {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        resources.set_pids(Some(pids));
+    }
+    resources
+}
+
+/// Microseconds of processor time per period; the kernel takes no less than a thousand.
+#[expect(clippy::cast_possible_truncation, reason = "clamped to what fits before the cast")]
+fn quota(cpus: f64) -> i64 {
+    (cpus * 100_000.0).round().clamp(1_000.0, 1.0e12) as i64
+}
+
+/// Which device nodes may be used: none but the harmless ones every program expects. Making
+/// nodes is allowed, since the ability to open them is what is withheld.
+fn devices() -> Vec<LinuxDeviceCgroup> {
+    let device = |allow, kind, major, minor, access: &str| {
+        let mut device = LinuxDeviceCgroup::default();
+        device
+            .set_allow(allow)
+            .set_typ(Some(kind))
+            .set_major(major)
+            .set_minor(minor)
+            .set_access(Some(access.to_owned()));
+        device
+    };
+    let mut list = vec![
+        device(false, LinuxDeviceType::A, None, None, "rwm"),
+        device(true, LinuxDeviceType::C, None, None, "m"),
+        device(true, LinuxDeviceType::B, None, None, "m"),
+    ];
+    // null, zero, full, random, urandom; tty, console, ptmx.
+    for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)] {
+        list.push(device(true, LinuxDeviceType::C, Some(major), Some(minor), "rwm"));
+    }
+    // Terminals of the container's own devpts.
+    list.push(device(true, LinuxDeviceType::C, Some(136), None, "rwm"));
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(add: &[&str], drop: &[&str]) -> Capabilities {
+        let changes = CapabilityChanges {
+            add: CapabilityList::parse(add).expect("capabilities to add parse"),
+            drop: CapabilityList::parse(drop).expect("capabilities to drop parse"),
+        };
+        changes.apply()
+    }
+
+    #[test]
+    fn nothing_asked_is_dockers_fourteen_capabilities() {
+        assert_eq!(held(&[], &[]).len(), 14);
+        assert!(!held(&[], &[]).contains(&Capability::SysAdmin));
+    }
+
+    #[test]
+    fn dropping_all_and_adding_one_leaves_one() {
+        assert_eq!(held(&["net_bind_service"], &["ALL"]), [Capability::NetBindService].into());
+    }
+
+    #[test]
+    fn adding_all_and_dropping_one_leaves_the_rest() {
+        let held = held(&["all"], &["CAP_SYS_ADMIN"]);
+        assert_eq!(held.len(), ALL_CAPABILITIES.len() - 1);
+        assert!(!held.contains(&Capability::SysAdmin));
+    }
+
+    #[test]
+    fn a_word_that_is_no_capability_is_named() {
+        assert_eq!(
+            CapabilityList::parse(&["CHOWN", "FLY"]),
+            Err(UnknownCapability("FLY".to_owned()))
+        );
+    }
+
+    #[test]
+    fn every_listed_capability_is_read_by_its_name() {
+        for capability in ALL_CAPABILITIES {
+            let name = format!("cap_{}", capability.to_string().to_lowercase());
+            let parsed = CapabilityList::parse(&[name.as_str()]);
+            assert_eq!(parsed, Ok(CapabilityList::Some(vec![*capability])), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mount_with_the_place_of_a_default_one_replaces_it() {
+        let asked = DefaultSpec {
+            mounts: vec![mount("/dev/shm", "tmpfs", "shm", &["size=1m"])],
+            ..DefaultSpec::default()
+        };
+        let spec = default_spec(&asked);
+        let mounts = spec.mounts().as_ref().expect("a container has mounts");
+        let shm: Vec<_> =
+            mounts.iter().filter(|m| m.destination().as_os_str() == "/dev/shm").collect();
+        assert_eq!(shm.len(), 1);
+        assert_eq!(shm[0].options().as_deref(), Some(&["size=1m".to_owned()][..]));
+    }
+
+    #[test]
+    fn half_a_processor_is_half_of_each_period() {
+        let limits = Limits { cpus: Some(0.5), ..Limits::default() };
+        let resources = resources(&limits);
+        let cpu = resources.cpu().as_ref().expect("a cpu limit is written");
+        assert_eq!((cpu.quota(), cpu.period()), (Some(50_000), Some(100_000)));
+    }
+
+    #[test]
+    fn a_path_given_is_kept_and_one_missing_is_added() {
+        assert_eq!(environment(&["A=1".to_owned()]), [DEFAULT_PATH, "A=1"]);
+        assert_eq!(environment(&["PATH=/x".to_owned()]), ["PATH=/x"]);
+    }
+
+    #[test]
+    fn the_written_config_reads_back_the_same() {
+        let spec = default_spec(&DefaultSpec {
+            args: vec!["/bin/true".to_owned()],
+            network: NetworkNamespace::Path("/run/netns/x".into()),
+            ..DefaultSpec::default()
+        });
+        let text = serde_json::to_string(&spec).expect("a spec is JSON");
+        assert_eq!(serde_json::from_str::<Spec>(&text).expect("and reads back"), spec);
+    }
+}

@@ -1,0 +1,161 @@
+//! Counters and histograms of traffic, made from access records.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::access::{Protocol, Record, Reporter};
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds of the duration histogram, in seconds.
+pub const DURATION_BUCKETS: [f64; 16] = [
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0,
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    source: Text,
+    source_namespace: Text,
+    destination: Text,
+    destination_namespace: Text,
+    protocol: Word,
+    code: Code,
+    reporter: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Text(Arc<str>);
+
+impl EncodeLabelValue for Text {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        (&*self.0).encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Word(&'static str);
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+}
+
+/// An HTTP status, or nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Code(Option<u16>);
+
+impl EncodeLabelValue for Code {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match self.0 {
+            Some(status) => status.encode(encoder),
+            None => "-".encode(encoder),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Durations;
+
+impl MetricConstructor<Histogram> for Durations {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(DURATION_BUCKETS)
+    }
+}
+
+/// The traffic metrics of one process, and whatever else it registers beside them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Labels, Counter>,
+    durations: Family<Labels, Histogram, Durations>,
+    connections: Family<Labels, Counter>,
+    bytes: Family<Labels, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl Metrics {
+    /// Makes the traffic metrics; `also` may register more, named `carrack_…` as they are.
+    pub fn new(also: impl FnOnce(&mut Registry)) -> Self {
+        let mut registry = Registry::with_prefix("carrack");
+        let requests = Family::default();
+        let durations = Family::new_with_constructor(Durations);
+        let connections = Family::default();
+        let bytes = Family::default();
+        registry.register("requests", "HTTP requests that ended", requests.clone());
+        registry.register(
+            "request_duration_seconds",
+            "From a request's first byte to its response's last",
+            durations.clone(),
+        );
+        registry.register(
+            "tcp_connections",
+            "Connections that carried something other than HTTP, and ended",
+            connections.clone(),
+        );
+        registry.register("tcp_bytes", "Bytes of such connections, both ways", bytes.clone());
+        also(&mut registry);
+        Self { registry, requests, durations, connections, bytes }
+    }
+
+    /// Counts one record.
+    pub fn observe(&self, record: &Record) {
+        let labels = Labels {
+            source: Text(Arc::clone(&record.source.service)),
+            source_namespace: Text(Arc::clone(&record.source.namespace)),
+            destination: Text(Arc::clone(&record.destination.service)),
+            destination_namespace: Text(Arc::clone(&record.destination.namespace)),
+            protocol: Word(protocol_word(record.protocol)),
+            code: Code(record.status),
+            reporter: Word(reporter_word(record.reporter)),
+        };
+        if record.protocol == Protocol::Tcp {
+            self.connections.get_or_create(&labels).inc();
+            let total = record.bytes_in.saturating_add(record.bytes_out);
+            self.bytes.get_or_create(&labels).inc_by(total);
+        } else {
+            self.requests.get_or_create(&labels).inc();
+            let seconds = std::time::Duration::from_micros(record.duration_us).as_secs_f64();
+            self.durations.get_or_create(&labels).observe(seconds);
+        }
+    }
+
+    /// All metrics, in the text format Prometheus reads.
+    ///
+    /// # Errors
+    ///
+    /// [`fmt::Error`] when something registered beside the traffic metrics cannot be written.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+fn protocol_word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http",
+        Protocol::Http2 => "http2",
+        Protocol::Tcp => "tcp",
+    }
+}
+
+fn reporter_word(reporter: Reporter) -> &'static str {
+    match reporter {
+        Reporter::Source => "source",
+        Reporter::Destination => "destination",
+    }
+}

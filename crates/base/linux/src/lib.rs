@@ -15,4 +15,5 @@ pub mod process;
 pub mod rooted;
 pub mod seal;
 pub mod seccomp;
+pub mod session;
 pub mod socket;

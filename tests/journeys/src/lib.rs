@@ -1,1 +1,2 @@
-//! The program as people meet it: commands, output, exit codes.
+//! The program as people meet it: commands, output, exit codes. The journeys
+//! are in `tests/`; each starts the built program on directories of its own.

@@ -1,0 +1,2 @@
+//! The shop, from a clean machine to `down`.
+fn main() {}

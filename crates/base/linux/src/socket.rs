@@ -26,11 +26,7 @@ pub const MAX_DESCRIPTORS: usize = 8;
 /// # Errors
 ///
 /// What `sendmsg` says; `InvalidInput` for more than [`MAX_DESCRIPTORS`].
-pub fn send(
-    socket: impl AsFd,
-    bytes: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-) -> io::Result<usize> {
+pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = descriptors.is_empty() || control.push(SendAncillaryMessage::ScmRights(descriptors));
@@ -38,8 +34,9 @@ pub fn send(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
     }
     let parts = [IoSlice::new(bytes)];
-    let sent =
-        rustix::io::retry_on_intr(|| rustix::net::sendmsg(&socket, &parts, &mut control, SendFlags::NOSIGNAL));
+    let sent = rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(&socket, &parts, &mut control, SendFlags::NOSIGNAL)
+    });
     Ok(sent?)
 }
 

@@ -13,5 +13,6 @@
 pub mod compose;
 pub mod mesh;
 mod problem;
+mod yaml;
 
 pub use problem::{Origin, Problem};

@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::mesh::AppProtocol;
+use crate::problem::Problem;
 
 /// What a Compose text is resolved against.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +33,11 @@ pub struct Application {
     pub directory: PathBuf,
     /// Services in the order of the file.
     pub services: IndexMap<String, Service>,
-    /// Named volumes, those that services use without more ado included.
+    /// Named volumes, by the names services use.
     pub volumes: IndexMap<String, Volume>,
+    /// What a person may want to hear, though nothing is wrong: variables nobody set.
+    #[serde(default)]
+    pub warnings: Vec<Problem>,
 }
 
 /// One service.
@@ -208,7 +212,7 @@ pub enum MountKind {
         /// Leave a new volume empty instead of filling it from the image.
         nocopy: bool,
     },
-    /// Memory.
+    /// Memory, mounted `nosuid,nodev,noexec`.
     Tmpfs {
         /// Bytes it may hold.
         size: Option<u64>,

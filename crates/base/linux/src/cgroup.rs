@@ -1,1 +1,434 @@
 //! Control groups, version 1, version 2 and hybrid.
+//!
+//! ```text
+//! /proc/self/mountinfo ─▶ Layout ─┬─▶ Group::create ─▶ apply(Limits) ─▶ join … freeze, kill, stats ─▶ delete
+//!                         a path ─┘
+//! ```
+//!
+//! On version 1 a group is a directory in each hierarchy, on version 2 it is one
+//! directory. On a hybrid system the controllers are on version 1 and we stay there.
+//! [`Limits`] says what is wanted in one vocabulary; what to write where is decided by
+//! two pure functions, one per version, and only then written.
+//!
+//! A path here is one the caller trusts: it names groups of the host, never anything a
+//! container wrote.
+
+mod device;
+mod error;
+mod layout;
+mod limits;
+mod stats;
+mod v1;
+mod v2;
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
+
+pub use device::{DeviceAccess, DeviceKind, DeviceRule};
+pub use error::CgroupError;
+pub use layout::{Hierarchy, Layout, Version};
+pub use limits::{Cpu, DeviceRate, DeviceWeight, Io, Limits, Memory};
+pub use stats::Stats;
+
+/// Attempts to remove a group whose last process is still being taken down.
+const REMOVALS: u32 = 200;
+
+/// Rounds of killing before giving up on a group that keeps forking.
+const KILL_ROUNDS: u32 = 100;
+
+/// One value to write into one file of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Setting {
+    /// The version 1 controller the file belongs to; unused on version 2.
+    controller: &'static str,
+    file: String,
+    value: String,
+}
+
+impl Setting {
+    fn new(controller: &'static str, file: impl Into<String>, value: impl ToString) -> Self {
+        Self { controller, file: file.into(), value: value.to_string() }
+    }
+}
+
+/// A group by its path, in every hierarchy of the layout. It need not exist yet.
+#[derive(Clone, Debug)]
+pub struct Group {
+    layout: Layout,
+    path: PathBuf,
+}
+
+impl Group {
+    /// Names the group at `path`, counted from the hierarchies' roots.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Path`] when the path is the root or contains `..`.
+    pub fn new(layout: Layout, path: &Path) -> Result<Self, CgroupError> {
+        use std::path::Component;
+        let mut relative = PathBuf::new();
+        for component in path.components() {
+            match component {
+                Component::RootDir | Component::CurDir => {}
+                Component::Normal(name) => relative.push(name),
+                Component::ParentDir | Component::Prefix(_) => {
+                    return Err(CgroupError::Path { path: path.to_owned() });
+                }
+            }
+        }
+        if relative.as_os_str().is_empty() {
+            return Err(CgroupError::Path { path: path.to_owned() });
+        }
+        Ok(Self { layout, path: relative })
+    }
+
+    /// The path, without a leading slash.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the group's files are, for each hierarchy.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.layout.hierarchies().iter().map(|hierarchy| hierarchy.mount.join(&self.path))
+    }
+
+    /// Whether any hierarchy has the group.
+    pub fn exists(&self) -> bool {
+        self.directories().any(|directory| directory.is_dir())
+    }
+
+    /// Creates the group and those above it, ready to take processes in.
+    ///
+    /// Groups that exist already are taken as they are.
+    ///
+    /// # Errors
+    ///
+    /// When a directory or a controller is refused.
+    pub fn create(&self) -> Result<(), CgroupError> {
+        for hierarchy in self.layout.hierarchies() {
+            match hierarchy.version {
+                Version::One => v1::create(hierarchy, &self.path)?,
+                Version::Two => v2::create(hierarchy, &self.path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the limits that are set; others keep the value they have.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Write`] names file and value; [`CgroupError::Unsupported`] what this
+    /// machine has no controller for. Earlier settings of the list stay written.
+    pub fn apply(&self, limits: &Limits) -> Result<(), CgroupError> {
+        match self.layout.version() {
+            Version::One => {
+                for setting in v1::settings(limits)? {
+                    self.write_v1(&setting)?;
+                }
+            }
+            Version::Two => {
+                let directory = self.unified_directory();
+                for setting in v2::settings(limits)? {
+                    write_setting(&directory, &setting)?;
+                }
+                if let Some(rules) = &limits.devices {
+                    device::attach(&directory, rules)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Descriptors to which a process writes `0` in order to join: one per hierarchy.
+    ///
+    /// They work for a process that can no longer see or open the files itself.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be opened.
+    pub fn join_handles(&self) -> Result<Vec<OwnedFd>, CgroupError> {
+        self.directories()
+            .map(|directory| {
+                let file = directory.join("cgroup.procs");
+                rustix::fs::open(&file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(|error| CgroupError::Open { path: file, source: error.into() })
+            })
+            .collect()
+    }
+
+    /// Moves a process in, with all its threads.
+    ///
+    /// # Errors
+    ///
+    /// When a hierarchy refuses it.
+    pub fn add(&self, pid: Pid) -> Result<(), CgroupError> {
+        let value = pid.as_raw_nonzero().to_string();
+        for directory in self.directories() {
+            write_file(&directory.join("cgroup.procs"), &value)?;
+        }
+        Ok(())
+    }
+
+    /// The group's directory on version 2, for starting a process inside it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened. `None` on version 1.
+    pub fn handle(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        if self.layout.version() == Version::One {
+            return Ok(None);
+        }
+        let directory = self.unified_directory();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(&directory, flags, Mode::empty())
+            .map(Some)
+            .map_err(|error| CgroupError::Open { path: directory, source: error.into() })
+    }
+
+    /// The processes in the group and in the groups below it.
+    ///
+    /// # Errors
+    ///
+    /// When the list cannot be read; a group that is gone has none.
+    pub fn processes(&self) -> Result<Vec<Pid>, CgroupError> {
+        let mut found = Vec::new();
+        if let Some(directory) = self.kill_directory() {
+            collect_processes(&directory, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Stops every process of the group in its tracks, until [`Self::thaw`].
+    ///
+    /// Returns once they stand still.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Unsupported`] without a freezer; [`CgroupError::Freeze`] when some
+    /// process would not stand still.
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        match self.layout.version() {
+            Version::One => v1::freeze(&self.directory_of("freezer")?),
+            Version::Two => v2::freeze(&self.unified_directory(), true),
+        }
+    }
+
+    /// Lets the processes of a frozen group go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::freeze`].
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        match self.layout.version() {
+            Version::One => write_file(&self.directory_of("freezer")?.join("freezer.state"), "THAWED"),
+            Version::Two => v2::freeze(&self.unified_directory(), false),
+        }
+    }
+
+    /// Whether the group was frozen.
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be read.
+    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
+        match self.layout.version() {
+            Version::One => match self.directory_of("freezer") {
+                Ok(directory) => Ok(read_file(&directory.join("freezer.state"))?.trim() != "THAWED"),
+                Err(_) => Ok(false),
+            },
+            Version::Two => {
+                Ok(read_file(&self.unified_directory().join("cgroup.freeze"))?.trim() == "1")
+            }
+        }
+    }
+
+    /// Ends every process of the group and of the groups below it.
+    ///
+    /// Returns when all have been sent the signal and none is left that could fork.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Kill`] when processes keep appearing.
+    pub fn kill_all(&self) -> Result<(), CgroupError> {
+        self.signal_all(libc::SIGKILL)
+    }
+
+    /// Sends a signal to every process of the group and of the groups below it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::kill_all`].
+    pub fn signal_all(&self, signal: i32) -> Result<(), CgroupError> {
+        let Some(directory) = self.kill_directory() else { return Ok(()) };
+        if signal == libc::SIGKILL && fs::write(directory.join("cgroup.kill"), "1").is_ok() {
+            return Ok(());
+        }
+        if signal != libc::SIGKILL {
+            return signal_each(&self.processes()?, signal);
+        }
+        for _ in 0..KILL_ROUNDS {
+            let processes = self.processes()?;
+            if processes.is_empty() {
+                return Ok(());
+            }
+            signal_each(&processes, signal)?;
+            // A frozen process takes the signal when it is thawed.
+            if self.is_frozen().unwrap_or(false) {
+                self.thaw()?;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Err(CgroupError::Kill { path: self.path.clone() })
+    }
+
+    /// What the group has used so far.
+    ///
+    /// # Errors
+    ///
+    /// When a counter cannot be read; counters the machine lacks are zero.
+    pub fn stats(&self) -> Result<Stats, CgroupError> {
+        match self.layout.version() {
+            Version::One => stats::read_v1(|controller| self.directory_of(controller).ok()),
+            Version::Two => stats::read_v2(&self.unified_directory()),
+        }
+    }
+
+    /// Removes the group and the groups below it; fine when it is gone already.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Remove`] when processes are still in it.
+    pub fn delete(&self) -> Result<(), CgroupError> {
+        for directory in self.directories() {
+            remove_tree(&directory)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a version 1 setting, where its controller is mounted.
+    fn write_v1(&self, setting: &Setting) -> Result<(), CgroupError> {
+        write_setting(&self.directory_of(setting.controller)?, setting)
+    }
+
+    fn directory_of(&self, controller: &str) -> Result<PathBuf, CgroupError> {
+        let hierarchy = self.layout.with_controller(controller);
+        let hierarchy = hierarchy.ok_or_else(|| CgroupError::Unsupported {
+            what: format!("controller {controller}"),
+            remedy: "remove the limit, or enable the controller on the kernel's command line",
+        })?;
+        Ok(hierarchy.mount.join(&self.path))
+    }
+
+    fn unified_directory(&self) -> PathBuf {
+        self.directories().next().unwrap_or_default()
+    }
+
+    /// The directory that knows all processes: the freezer's on version 1, so that no
+    /// process can leave it for another group while it is being killed.
+    fn kill_directory(&self) -> Option<PathBuf> {
+        let directory = match self.layout.version() {
+            Version::One => self
+                .directory_of("freezer")
+                .or_else(|_| self.directory_of("pids"))
+                .or_else(|_| self.directory_of("memory"))
+                .ok()?,
+            Version::Two => self.unified_directory(),
+        };
+        directory.is_dir().then_some(directory)
+    }
+}
+
+fn signal_each(processes: &[Pid], signal: i32) -> Result<(), CgroupError> {
+    for &pid in processes {
+        let sent = crate::process::open(pid)
+            .and_then(|pidfd| crate::process::signal(std::os::fd::AsFd::as_fd(&pidfd), signal));
+        match sent {
+            // It ended between the listing and now.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+            Err(source) => return Err(CgroupError::Signal { pid: pid.as_raw_nonzero().get(), signal, source }),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+fn collect_processes(directory: &Path, found: &mut Vec<Pid>) -> Result<(), CgroupError> {
+    let file = directory.join("cgroup.procs");
+    let listed = match fs::read_to_string(&file) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // A threaded group lists its processes above.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => String::new(),
+        Err(source) => return Err(CgroupError::Read { path: file, source }),
+    };
+    found.extend(listed.lines().filter_map(|line| line.parse().ok().and_then(Pid::from_raw)));
+    for child in child_groups(directory) {
+        collect_processes(&child, found)?;
+    }
+    Ok(())
+}
+
+fn child_groups(directory: &Path) -> Vec<PathBuf> {
+    // A group that went away has no children left to name.
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
+    let mut wait = Duration::from_micros(100);
+    for _ in 0..REMOVALS {
+        match rustix::fs::rmdir(directory) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(rustix::io::Errno::BUSY | rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                return Err(CgroupError::Remove { path: directory.to_owned(), source: error.into() });
+            }
+        }
+        let children = child_groups(directory);
+        if children.is_empty() {
+            // The kernel is still taking down the last process; there is no event for it.
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(Duration::from_millis(20));
+        }
+        for child in children {
+            remove_tree(&child)?;
+        }
+    }
+    let source = io::Error::from_raw_os_error(libc::EBUSY);
+    Err(CgroupError::Remove { path: directory.to_owned(), source })
+}
+
+fn write_setting(directory: &Path, setting: &Setting) -> Result<(), CgroupError> {
+    write_file(&directory.join(&setting.file), &setting.value)
+}
+
+/// Writes in one call: control files take each write as one request.
+fn write_file(path: &Path, value: &str) -> Result<(), CgroupError> {
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|source| CgroupError::Write {
+        path: path.to_owned(),
+        value: value.to_owned(),
+        source,
+    })
+}
+
+fn read_file(path: &Path) -> Result<String, CgroupError> {
+    fs::read_to_string(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;

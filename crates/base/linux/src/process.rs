@@ -200,7 +200,8 @@ pub fn reset_signals() -> io::Result<()> {
     // SAFETY: `none` is a valid place for a set, which the call fills.
     unsafe { libc::sigemptyset(none.as_mut_ptr()) };
     // SAFETY: `none` was filled above; the old mask is not asked for.
-    let answer = unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
+    let answer =
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -209,7 +210,11 @@ pub fn reset_signals() -> io::Result<()> {
 /// # Errors
 ///
 /// Returns only on failure, with the reason.
-pub fn execute(program: BorrowedFd<'_>, arguments: &[std::ffi::CString], environment: &[std::ffi::CString]) -> io::Error {
+pub fn execute(
+    program: BorrowedFd<'_>,
+    arguments: &[std::ffi::CString],
+    environment: &[std::ffi::CString],
+) -> io::Error {
     let arguments = pointers(arguments);
     let environment = pointers(environment);
     // SAFETY: both lists end in a null pointer and their strings, borrowed from the
@@ -232,7 +237,11 @@ pub fn execute(program: BorrowedFd<'_>, arguments: &[std::ffi::CString], environ
 /// # Errors
 ///
 /// Returns only on failure, with the reason.
-pub fn execute_path(path: &std::ffi::CStr, arguments: &[std::ffi::CString], environment: &[std::ffi::CString]) -> io::Error {
+pub fn execute_path(
+    path: &std::ffi::CStr,
+    arguments: &[std::ffi::CString],
+    environment: &[std::ffi::CString],
+) -> io::Error {
     let arguments = pointers(arguments);
     let environment = pointers(environment);
     // SAFETY: both lists end in a null pointer and their strings, borrowed from the
@@ -275,7 +284,8 @@ pub fn open(pid: Pid) -> io::Result<OwnedFd> {
 pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: without information the kernel fills its own; the descriptor is borrowed.
-    let answer = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
+    let answer =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

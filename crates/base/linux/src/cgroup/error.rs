@@ -1,0 +1,107 @@
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a control group did not do what was asked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CgroupError {
+    /// The mounts of this machine could not be read.
+    #[error("reading the control group mounts from {}", path.display())]
+    Detect {
+        /// The file that tells.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// No hierarchy is mounted at all.
+    #[error("no control group hierarchy is mounted; mount one at /sys/fs/cgroup")]
+    NotMounted,
+    /// The path does not name a group.
+    #[error("control group path {} must name a group below the root, without '..'", path.display())]
+    Path {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A directory could not be made.
+    #[error("creating control group {}", path.display())]
+    Create {
+        /// The group's directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A control file could not be opened.
+    #[error("opening {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A control file could not be read.
+    #[error("reading {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A value was refused.
+    #[error("writing '{value}' to {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The value.
+        value: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// This machine cannot do it.
+    #[error("{what} is not available on this machine; {remedy}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A process could not be signalled.
+    #[error("sending signal {signal} to process {pid}")]
+    Signal {
+        /// The process.
+        pid: i32,
+        /// The signal.
+        signal: i32,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// New processes appeared as fast as they were killed.
+    #[error("killing all of control group {}: processes keep appearing", path.display())]
+    Kill {
+        /// The group's path.
+        path: PathBuf,
+    },
+    /// Some process did not stand still.
+    #[error("freezing {}: some process would not stand still", path.display())]
+    Freeze {
+        /// The group's directory.
+        path: PathBuf,
+    },
+    /// The group could not be removed.
+    #[error("removing control group {}", path.display())]
+    Remove {
+        /// The group's directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The device filter was refused.
+    #[error("attaching the device filter to {}", path.display())]
+    Devices {
+        /// The group's directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+}

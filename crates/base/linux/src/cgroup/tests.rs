@@ -1,0 +1,200 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:7 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+36 31 0:32 / /mnt/again rw,relatime - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/x,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+
+#[test]
+fn on_a_hybrid_system_the_controllers_of_version_one_are_used() {
+    let layout = Layout::from_mounts(HYBRID).unwrap();
+    assert_eq!(layout.version(), Version::One);
+    assert_eq!(layout.hierarchies().len(), 3);
+    let cpu = layout.with_controller("cpuacct").unwrap();
+    assert_eq!(cpu.mount, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+    assert_eq!(layout.hierarchies()[2].controllers, ["name=systemd"]);
+}
+
+#[test]
+fn a_lone_unified_mount_is_version_two() {
+    let line = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+    let layout = Layout::from_mounts(line).unwrap();
+    assert_eq!(layout.version(), Version::Two);
+    assert!(matches!(Layout::from_mounts(""), Err(CgroupError::NotMounted)));
+}
+
+#[test]
+fn a_path_that_climbs_or_names_the_root_is_refused() {
+    let layout = Layout::from_mounts(HYBRID).unwrap();
+    for path in ["/", "", "/a/../..", ".."] {
+        let refused = Group::new(layout.clone(), Path::new(path));
+        assert!(matches!(refused, Err(CgroupError::Path { .. })), "for {path:?}");
+    }
+}
+
+fn lines(settings: Result<Vec<Setting>, CgroupError>) -> Vec<String> {
+    settings.unwrap().iter().map(|setting| format!("{}={}", setting.file, setting.value)).collect()
+}
+
+fn sample() -> Limits {
+    Limits {
+        memory: Memory {
+            limit: Some(64 << 20),
+            swap: Some(96 << 20),
+            reservation: Some(1 << 20),
+            ..Memory::default()
+        },
+        cpu: Cpu { shares: Some(1024), quota: Some(50_000), period: Some(100_000), ..Cpu::default() },
+        pids: Some(32),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn limits_become_version_one_settings_with_memory_before_swap() {
+    assert_eq!(lines(v1::settings(&sample())), [
+        "memory.limit_in_bytes=67108864",
+        "memory.memsw.limit_in_bytes=100663296",
+        "memory.soft_limit_in_bytes=1048576",
+        "cpu.shares=1024",
+        "cpu.cfs_period_us=100000",
+        "cpu.cfs_quota_us=50000",
+        "pids.max=32",
+    ]);
+}
+
+#[test]
+fn limits_become_version_two_settings_with_swap_counted_alone() {
+    assert_eq!(lines(v2::settings(&sample())), [
+        "memory.swap.max=33554432",
+        "memory.max=67108864",
+        "memory.low=1048576",
+        "cpu.weight=39",
+        "cpu.max=50000 100000",
+        "pids.max=32",
+    ]);
+}
+
+#[test]
+fn weights_keep_their_ends() {
+    assert_eq!([v2::cpu_weight(2), v2::cpu_weight(262_144)], [1, 10_000]);
+    assert_eq!([v2::io_weight(10), v2::io_weight(1000)], [1, 10_000]);
+}
+
+#[test]
+fn what_a_version_cannot_do_is_refused_by_name() {
+    let unified = Limits { unified: [("pids.max".into(), "1".into())].into(), ..Limits::default() };
+    assert!(v1::settings(&unified).unwrap_err().to_string().contains("pids.max"));
+    let mut swappiness = Limits::default();
+    swappiness.memory.swappiness = Some(10);
+    assert!(v2::settings(&swappiness).unwrap_err().to_string().contains("swappiness"));
+}
+
+fn unique() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    PathBuf::from(format!("/carrack-test-{}-{count}/inner", std::process::id()))
+}
+
+/// A group with a sleeping process in it, on whatever this machine has.
+struct Running {
+    group: Group,
+    child: std::process::Child,
+}
+
+impl Running {
+    fn start(limits: &Limits) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: control groups can only be made by root here");
+            return None;
+        }
+        let group = Group::new(Layout::detect().unwrap(), &unique()).unwrap();
+        group.create().unwrap();
+        group.apply(limits).unwrap();
+        let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        group.add(Pid::from_child(&child)).unwrap();
+        Some(Self { group, child })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.group.kill_all().ok();
+        self.child.wait().ok();
+        self.group.delete().ok();
+        let parent = self.group.path.parent().unwrap();
+        Group::new(self.group.layout.clone(), parent).unwrap().delete().ok();
+    }
+}
+
+#[test]
+fn a_process_in_a_group_is_listed_counted_frozen_and_killed() {
+    let Some(mut running) = Running::start(&sample()) else { return };
+    assert_eq!(running.group.processes().unwrap(), [Pid::from_child(&running.child)]);
+    let stats = running.group.stats().unwrap();
+    assert_eq!((stats.pids, stats.pids_limit), (1, Some(32)));
+    assert_eq!(stats.memory_limit_bytes, Some(64 << 20));
+
+    running.group.freeze().unwrap();
+    assert!(running.group.is_frozen().unwrap());
+    running.group.thaw().unwrap();
+    assert!(!running.group.is_frozen().unwrap());
+
+    // Even a frozen process is killed.
+    running.group.freeze().unwrap();
+    let killer = running.group.clone();
+    let killing = std::thread::spawn(move || killer.kill_all());
+    running.child.wait().unwrap();
+    killing.join().unwrap().unwrap();
+    running.group.delete().unwrap();
+    assert!(!running.group.exists());
+}
+
+fn rule(allow: bool, kind: DeviceKind, minor: Option<u32>, access: DeviceAccess) -> DeviceRule {
+    let major = minor.map(|_| 1);
+    DeviceRule { allow, kind, major, minor, access }
+}
+
+#[test]
+fn device_rules_are_spelled_as_version_one_reads_them() {
+    let deny = rule(false, DeviceKind::All, None, DeviceAccess::all());
+    let null = rule(true, DeviceKind::Character, Some(3), DeviceAccess::READ | DeviceAccess::WRITE);
+    let any = rule(true, DeviceKind::Block, None, DeviceAccess::MAKE);
+    assert_eq!([deny, null, any].map(|rule| rule.v1_text()), ["a", "c 1:3 rw", "b *:* m"]);
+}
+
+#[test]
+fn the_kernel_accepts_the_device_filter() {
+    let mount = Path::new("/sys/fs/cgroup/unified");
+    let mount = if mount.is_dir() { mount } else { Path::new("/sys/fs/cgroup") };
+    if !mount.join("cgroup.controllers").exists() {
+        eprintln!("skipped: no version 2 hierarchy is mounted");
+        return;
+    }
+    let directory = mount.join(format!("carrack-test-device-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let rules = [
+        rule(false, DeviceKind::All, None, DeviceAccess::all()),
+        rule(true, DeviceKind::Character, None, DeviceAccess::MAKE),
+        rule(true, DeviceKind::Character, Some(3), DeviceAccess::READ | DeviceAccess::WRITE),
+        rule(false, DeviceKind::Character, Some(5), DeviceAccess::WRITE),
+    ];
+    let attached = device::attach(&directory, &rules);
+    let try_open = |device: &str| {
+        let procs = directory.join("cgroup.procs");
+        let script = format!("echo 0 > {} && exec head -c1 {device} >/dev/null", procs.display());
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        shell.stdin(std::process::Stdio::null()).status().unwrap().success()
+    };
+    let verdicts = [try_open("/dev/null"), try_open("/dev/random")];
+    std::fs::remove_dir(&directory).unwrap();
+    attached.unwrap();
+    assert_eq!(verdicts, [true, false]);
+}

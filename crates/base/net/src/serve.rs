@@ -18,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,8 +63,7 @@ where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let accept = async || listener.accept().await.map(|(stream, _)| stream);
-    serve(accept, Arc::new(handler), shutdown).await;
+    serve(listener, Arc::new(handler), shutdown).await;
 }
 
 /// Answers every request on a loopback address with `handler`, until `shutdown`.
@@ -87,12 +86,7 @@ where
             text(StatusCode::MISDIRECTED_REQUEST, line)
         }
     };
-    let accept = async || {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    };
-    serve(accept, Arc::new(checked), shutdown).await;
+    serve(listener, Arc::new(checked), shutdown).await;
 }
 
 fn is_addressed_to_loopback<B>(request: &Request<B>) -> bool {
@@ -107,12 +101,34 @@ fn is_loopback_name(host: &str) -> bool {
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-async fn serve<S, H, F>(
-    accept: impl AsyncFn() -> io::Result<S>,
-    handler: Arc<H>,
-    shutdown: impl Future<Output = ()>,
-) where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+/// Where connections come from.
+trait Accept {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Self::accept(self).await.map(|(stream, _)| stream)
+    }
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (stream, _) = Self::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+async fn serve<A, H, F>(listener: A, handler: Arc<H>, shutdown: impl Future<Output = ()>)
+where
+    A: Accept,
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -122,7 +138,7 @@ async fn serve<S, H, F>(
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept() => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok(stream) => {

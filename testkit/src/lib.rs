@@ -3,6 +3,7 @@
 //!
 //! Only ever a dev-dependency.
 
+pub mod archive;
 mod journey;
 mod machine;
 mod wait;

@@ -11,6 +11,7 @@
 //! Fetching, storing and unpacking are not here: see `image/content` and
 //! `image/rootfs`.
 
+pub mod archive;
 mod config;
 mod descriptor;
 mod digest;

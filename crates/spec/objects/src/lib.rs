@@ -11,7 +11,9 @@
 //! a text is reported at once, each with its file, line and column.
 
 pub mod compose;
+mod cursor;
 pub mod mesh;
+pub mod policy;
 mod problem;
 mod yaml;
 

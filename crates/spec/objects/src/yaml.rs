@@ -62,11 +62,6 @@ impl Node {
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// The value under `key`, unless it is null.
-    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
-        self.entry(key).map(|entry| &entry.value).filter(|node| !node.is_null())
-    }
-
     /// The entry under `key`.
     pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {
@@ -320,7 +315,7 @@ mod tests {
     }
 
     fn text<'n>(node: &'n Node, path: &[&str]) -> &'n str {
-        let node = path.iter().fold(node, |node, key| node.get(key).expect("is there"));
+        let node = path.iter().fold(node, |node, key| &node.entry(key).expect("is there").value);
         match &node.value {
             Value::Scalar { text, .. } => text,
             _ => panic!("{path:?} is no scalar"),
@@ -338,7 +333,7 @@ mod tests {
     #[test]
     fn places_count_from_one() {
         let node = one("a:\n  b: c\n");
-        let entry = node.get("a").and_then(|a| a.entry("b")).expect("is there");
+        let entry = node.entry("a").and_then(|a| a.value.entry("b")).expect("is there");
         assert_eq!(entry.key_place, Place { line: 2, column: 3 });
         assert_eq!(entry.value.place, Place { line: 2, column: 6 });
     }

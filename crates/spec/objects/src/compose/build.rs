@@ -1,8 +1,8 @@
 //! `build`: how a service's image is made.
 
 use super::application::{AdditionalContext, Build};
-use super::cursor::Cursor;
 use super::reading::Reading;
+use crate::cursor::Cursor;
 use indexmap::IndexMap;
 
 /// Reads `build`, a directory or a mapping.

@@ -5,8 +5,8 @@
 //! program does. In a path `*` stands for a name a person chose and `[]` for an
 //! item of a list. A field whose parent is refused has no line of its own.
 
-use super::cursor::Cursor;
 use super::reading::Reading;
+use crate::cursor::Cursor;
 use crate::yaml::Value;
 
 /// A field of the Compose specification.
@@ -469,6 +469,16 @@ mod tests {
             let parent = FIELDS.iter().find(|f| f.path == parent).expect(field.path);
             assert!(matches!(parent.support, Works(_)), "{} under {}", field.path, parent.path);
         }
+    }
+
+    #[test]
+    fn the_reference_page_says_what_the_table_says() {
+        let page = include_str!("../../../../../docs/reference/compose.md");
+        assert!(
+            page == reference(),
+            "docs/reference/compose.md is out of date; write it again with \
+             `cargo run -p carrack-objects --example compose-reference > docs/reference/compose.md`"
+        );
     }
 
     #[test]

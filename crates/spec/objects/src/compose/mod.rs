@@ -12,7 +12,6 @@
 
 mod application;
 mod build;
-mod cursor;
 mod env_file;
 mod fields;
 mod interpolate;
@@ -38,8 +37,8 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
-use self::cursor::Cursor;
 use self::reading::Reading;
+use crate::cursor::Cursor;
 use crate::problem::{Origin, Problem};
 use crate::yaml;
 

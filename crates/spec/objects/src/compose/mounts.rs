@@ -1,9 +1,9 @@
 //! `volumes` and `tmpfs` of a service.
 
 use super::application::{Mount, MountKind};
-use super::cursor::Cursor;
 use super::reading::Reading;
 use super::units;
+use crate::cursor::Cursor;
 
 /// Reads one entry of `volumes`.
 pub(super) fn read(reading: &mut Reading<'_>, at: &Cursor<'_>) -> Option<Mount> {

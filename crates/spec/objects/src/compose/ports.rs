@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use super::application::Port;
-use super::cursor::Cursor;
 use super::reading::Reading;
+use crate::cursor::Cursor;
 use crate::mesh::AppProtocol;
 
 /// Ports one entry may stand for.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::application::Environment;
-use super::cursor::Cursor;
 use super::{interpolate, units};
+use crate::cursor::Cursor;
 use crate::problem::Problem;
 use crate::yaml::{Node, Place, Value};
 

@@ -3,8 +3,8 @@
 use indexmap::IndexMap;
 
 use super::application::{AdditionalContext, MountKind, Service, Volume};
-use super::cursor::Cursor;
 use super::reading::Reading;
+use crate::cursor::Cursor;
 use crate::yaml::Place;
 
 /// Finds names that lead nowhere, and circles. `at` is `services`.
@@ -26,7 +26,7 @@ pub(super) fn check(
             reading.problem_at(place(name, "depends_on"), message);
         }
         for other in built_from(service).filter(|other| {
-            !services.get(*other).is_none_or(|s| s.build.is_some()) || !at_has(at, other)
+            services.get(*other).is_some_and(|s| s.build.is_none()) || !at_has(at, other)
         }) {
             let message = format!(
                 "`services.{name}.build.additional_contexts` names `service:{other}`, which is no service here that is built"

@@ -6,9 +6,9 @@ use super::application::{
     Condition, Dependency, EnvFile, HealthTest, Healthcheck, PidsLimit, Restart, SeccompMode,
     SecurityOptions, Service,
 };
-use super::cursor::Cursor;
 use super::reading::Reading;
 use super::{build, mounts, ports};
+use crate::cursor::Cursor;
 use indexmap::IndexMap;
 
 /// How long a container may take to stop when nothing else is said.

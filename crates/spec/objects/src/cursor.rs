@@ -4,27 +4,27 @@ use crate::yaml::{Node, Place, Value};
 
 /// Where a reader stands in the file.
 #[derive(Clone, Debug)]
-pub(super) struct Cursor<'a> {
-    pub(super) node: &'a Node,
+pub(crate) struct Cursor<'a> {
+    pub(crate) node: &'a Node,
     /// The place of its key, or its own in a list.
-    pub(super) key_place: Place,
+    pub(crate) key_place: Place,
     /// Such as `services.web.ports[0]`; empty at the root.
-    pub(super) path: String,
+    pub(crate) path: String,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn root(node: &'a Node) -> Self {
+    pub(crate) fn root(node: &'a Node) -> Self {
         Self { node, key_place: node.place, path: String::new() }
     }
 
     /// What stands under `key`, unless it is null.
-    pub(super) fn get(&self, key: &str) -> Option<Self> {
+    pub(crate) fn get(&self, key: &str) -> Option<Self> {
         let entry = self.node.entry(key).filter(|entry| !entry.value.is_null())?;
         Some(self.child(&entry.key, &entry.value, entry.key_place))
     }
 
     /// The entries of a mapping, those with null included; none of anything else.
-    pub(super) fn entries(&self) -> Vec<(String, Self)> {
+    pub(crate) fn entries(&self) -> Vec<(String, Self)> {
         match &self.node.value {
             Value::Mapping(entries) => entries
                 .iter()
@@ -37,7 +37,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The items of a list; none of anything else.
-    pub(super) fn items(&self) -> Vec<Self> {
+    pub(crate) fn items(&self) -> Vec<Self> {
         match &self.node.value {
             Value::Sequence(items) => items
                 .iter()
@@ -53,18 +53,18 @@ impl<'a> Cursor<'a> {
     }
 
     /// The text of a scalar that is not null.
-    pub(super) fn scalar(&self) -> Option<&'a str> {
+    pub(crate) fn scalar(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar { text, .. } if !self.node.is_null() => Some(text),
             Value::Scalar { .. } | Value::Sequence(_) | Value::Mapping(_) => None,
         }
     }
 
-    pub(super) fn is_sequence(&self) -> bool {
+    pub(crate) fn is_sequence(&self) -> bool {
         matches!(self.node.value, Value::Sequence(_))
     }
 
-    pub(super) fn is_mapping(&self) -> bool {
+    pub(crate) fn is_mapping(&self) -> bool {
         matches!(self.node.value, Value::Mapping(_))
     }
 

@@ -19,6 +19,7 @@ const SIDEWAYS: &[(&str, &str)] = &[
     ("carrack-shim", "carrack-container-runtime"),
     ("carrack-snapshot", "carrack-filters"),
     ("carrack-journeys", "carrack-testkit"),
+    ("carrack-bench", "carrack-testkit"),
 ];
 
 struct Package {

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::process::{Command, Output, Stdio};
 
 /// Everything tcpdump sees on `bridge` while `traffic` flows.
-pub fn capture(bridge: &str, traffic: impl FnOnce()) -> Vec<u8> {
+pub(crate) fn capture(bridge: &str, traffic: impl FnOnce()) -> Vec<u8> {
     let mut child = Command::new("tcpdump")
         .args(["-i", bridge, "-s", "0", "-U", "-w", "-"])
         .stdout(Stdio::piped())
@@ -37,13 +37,13 @@ pub fn capture(bridge: &str, traffic: impl FnOnce()) -> Vec<u8> {
 }
 
 /// A host on the bridge that is no part of the mesh.
-pub struct Outsider {
+pub(crate) struct Outsider {
     namespace: String,
 }
 
 impl Outsider {
     /// Joins `bridge` with an address beside `neighbor`'s.
-    pub fn join(bridge: &str, neighbor: &str) -> Self {
+    pub(crate) fn join(bridge: &str, neighbor: &str) -> Self {
         let id = std::process::id();
         let namespace = format!("outsider-{id}");
         let (inner, outer) = (format!("oi{id}"), format!("oo{id}"));
@@ -57,7 +57,7 @@ impl Outsider {
     }
 
     /// Runs a program there.
-    pub fn run(&self, program: &str, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace, program]).args(arguments);
         command.stdin(Stdio::null()).output().expect("ip starts")

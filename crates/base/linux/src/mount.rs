@@ -186,8 +186,9 @@ fn annotate(errno: Errno, about: &str) -> io::Error {
 ///
 /// As `open_tree`.
 pub fn clone_tree(directory: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     Ok(rustix::mount::open_tree(directory, "", flags)?)
 }
@@ -212,30 +213,23 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
 pub fn set_attributes(mount: BorrowedFd<'_>, recursive: bool, change: Change) -> io::Result<()> {
     let touches_atime = (change.set | change.clear).bits() & ATIME_MASK != 0;
     let atime = if touches_atime { ATIME_MASK } else { 0 };
-    mount_setattr(mount, recursive, &libc::mount_attr {
-        attr_set: change.set.bits(),
-        attr_clr: (change.clear.bits() & !ATIME_MASK) | atime,
-        propagation: change.propagation.map_or(0, Propagation::bits),
-        userns_fd: 0,
-    })
+    mount_setattr(
+        mount,
+        recursive,
+        &libc::mount_attr {
+            attr_set: change.set.bits(),
+            attr_clr: (change.clear.bits() & !ATIME_MASK) | atime,
+            propagation: change.propagation.map_or(0, Propagation::bits),
+            userns_fd: 0,
+        },
+    )
 }
 
-/// Makes the ids on a detached mount appear as `user_namespace` maps them.
-///
-/// # Errors
-///
-/// `EINVAL` when the file system cannot do it; as `mount_setattr`.
-pub fn map_ids(mount: BorrowedFd<'_>, recursive: bool, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
-    let descriptor = u64::try_from(user_namespace.as_raw_fd()).map_err(io::Error::other)?;
-    mount_setattr(mount, recursive, &libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: descriptor,
-    })
-}
-
-fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, request: &libc::mount_attr) -> io::Result<()> {
+fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    request: &libc::mount_attr,
+) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let empty: &CStr = c"";
     // SAFETY: the path is a literal with its NUL; `request` is a whole `mount_attr` that
@@ -286,7 +280,10 @@ pub fn pivot_root(root: BorrowedFd<'_>) -> io::Result<()> {
     rustix::process::pivot_root(".", ".")?;
     // The old root now lies on top of the new one; it leaves without telling its peers.
     rustix::process::fchdir(&old)?;
-    rustix::mount::mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    rustix::mount::mount_change(
+        ".",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     Ok(rustix::process::chdir("/")?)
 }
@@ -386,7 +383,8 @@ mod tests {
     #[test]
     fn an_overlay_shows_the_uppermost_layer_and_writes_to_upper() {
         let directory = scratch();
-        let [one, two, upper, work] = ["one", "two", "upper", "work"].map(|name| directory.path().join(name));
+        let [one, two, upper, work] =
+            ["one", "two", "upper", "work"].map(|name| directory.path().join(name));
         for path in [&one, &two, &upper, &work] {
             std::fs::create_dir(path).unwrap();
         }

@@ -320,6 +320,11 @@ impl Overlay<'_> {
     pub fn mount(&self, attributes: Attributes) -> io::Result<OwnedFd> {
         let filesystem = Filesystem::open("overlay")?;
         filesystem.set("source", "overlay")?;
+        // What the upper directory holds must be the changes and nothing that only
+        // makes sense with these layers below: no redirects, no half-copied files.
+        for option in ["redirect_dir", "metacopy", "index"] {
+            filesystem.set(option, "off")?;
+        }
         // A path is handed over as a descriptor's, since the kernel takes 255 bytes only.
         let mut held = Vec::with_capacity(self.lower.len() + 2);
         let mut hand = |key: &str, path: &Path| -> io::Result<()> {

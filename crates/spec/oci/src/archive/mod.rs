@@ -141,9 +141,11 @@ pub enum ArchiveError {
     },
 }
 
-/// A path for people to read.
-pub(crate) fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
+/// A path out of an archive, for people to read: nothing in it can steer their
+/// terminal.
+#[must_use]
+pub fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).escape_debug().to_string()
 }
 
 /// How many bytes of zeros follow `size` bytes of content.

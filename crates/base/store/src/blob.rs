@@ -131,6 +131,12 @@ impl Ingest {
         self.size
     }
 
+    /// What the bytes written so far hash to.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
     /// Makes the bytes written so far visible under their digest.
     ///
     /// Until this returns no reader sees any of them; afterwards every reader sees

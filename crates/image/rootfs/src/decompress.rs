@@ -56,15 +56,3 @@ impl<R: Read> fmt::Debug for Decompressed<R> {
         formatter.debug_struct("Decompressed").finish_non_exhaustive()
     }
 }
-
-/// What a stream that starts with `start` is packed with, by its magic number.
-#[must_use]
-pub fn sniff(start: &[u8]) -> Compression {
-    if start.starts_with(&[0x1f, 0x8b]) {
-        Compression::Gzip
-    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Compression::Zstd
-    } else {
-        Compression::None
-    }
-}

@@ -27,6 +27,6 @@ pub use apply::{
     Applied, ApplyError, ApplyOptions, Devices, Limits, Links, Refusal, Whiteouts, apply,
 };
 pub use containers::{Rootfs, RootfsError};
-pub use decompress::{Decompressed, sniff};
+pub use decompress::Decompressed;
 pub use diff::{DiffError, DiffOptions, Written, diff};
 pub use layers::{LayerError, Layers};

@@ -20,6 +20,23 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// How many bytes [`Compression::sniff`] wants to see.
+    pub const MAGIC: usize = 4;
+
+    /// What a stream that starts with `start` is packed with, by its magic number.
+    #[must_use]
+    pub fn sniff(start: &[u8]) -> Self {
+        if start.starts_with(&[0x1f, 0x8b]) {
+            Self::Gzip
+        } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            Self::Zstd
+        } else {
+            Self::None
+        }
+    }
+}
+
 impl MediaType {
     /// An OCI image manifest.
     pub const MANIFEST: Self = Self::known("application/vnd.oci.image.manifest.v1+json");
@@ -100,6 +117,16 @@ impl MediaType {
     #[must_use]
     pub fn is_config(&self) -> bool {
         [Self::CONFIG, Self::DOCKER_CONFIG].contains(self)
+    }
+
+    /// The OCI layer packed that way.
+    #[must_use]
+    pub fn of_layer(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::LAYER,
+            Compression::Gzip => Self::LAYER_GZIP,
+            Compression::Zstd => Self::LAYER_ZSTD,
+        }
     }
 
     /// How the layer is packed, when this is a layer of a filesystem.

@@ -279,6 +279,9 @@ fn among(offset: u32, address: Ipv4Addr, prefix: u8) -> [Expression; 3] {
     ]
 }
 
+/// Writes what an expression consists of into its message.
+type Body = Box<dyn FnOnce(&mut Message)>;
+
 impl Expression {
     fn write(&self, element: &mut Message) {
         let data = |value: &Vec<u8>| {
@@ -287,7 +290,7 @@ impl Expression {
                 data.bytes(1, &value);
             }
         };
-        let (name, body): (_, Box<dyn FnOnce(&mut Message)>) = match self {
+        let (name, body): (_, Body) = match self {
             Self::LoadMeta(key) => ("meta", numbers([(2, *key), (1, REGISTER)])),
             Self::LoadConnectionState => ("ct", numbers([(2, 0), (1, REGISTER)])),
             Self::LoadPayload { base, offset, length } => {
@@ -324,7 +327,7 @@ impl Expression {
     }
 }
 
-fn numbers<const N: usize>(values: [(u16, u32); N]) -> Box<dyn FnOnce(&mut Message)> {
+fn numbers<const N: usize>(values: [(u16, u32); N]) -> Body {
     Box::new(move |body| {
         for (attribute, value) in values {
             body.network_number(attribute, value);
@@ -332,7 +335,7 @@ fn numbers<const N: usize>(values: [(u16, u32); N]) -> Box<dyn FnOnce(&mut Messa
     })
 }
 
-fn mask_body(mask: &[u8]) -> Box<dyn FnOnce(&mut Message)> {
+fn mask_body(mask: &[u8]) -> Body {
     let mask = mask.to_vec();
     Box::new(move |body| {
         body.network_number(1, REGISTER).network_number(2, REGISTER);
@@ -346,7 +349,7 @@ fn mask_body(mask: &[u8]) -> Box<dyn FnOnce(&mut Message)> {
     })
 }
 
-fn verdict_body(code: i32) -> Box<dyn FnOnce(&mut Message)> {
+fn verdict_body(code: i32) -> Body {
     Box::new(move |body| {
         body.network_number(1, 0).nested(2, |data| {
             data.nested(2, |verdict| {
@@ -357,7 +360,7 @@ fn verdict_body(code: i32) -> Box<dyn FnOnce(&mut Message)> {
 }
 
 /// ICMP unreachable, code "administratively prohibited".
-fn reject_body() -> Box<dyn FnOnce(&mut Message)> {
+fn reject_body() -> Body {
     Box::new(|body| {
         body.network_number(1, 0).bytes(2, &[13]);
     })

@@ -1,5 +1,7 @@
 //! Networks made for real, in namespaces of their own. Needs root; says so if it is not.
 
+#![expect(clippy::print_stderr, reason = "a skipped test says why")]
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;

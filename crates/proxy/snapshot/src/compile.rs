@@ -45,15 +45,8 @@ struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     fn new(resources: &'a Resources, trust_domain: TrustDomain) -> Self {
-        let snapshot = Snapshot {
-            version: resources.version.clone(),
-            trust_domain,
-            local: Vec::new(),
-            ingress: Vec::new(),
-            by_uid: HashMap::new(),
-            by_address: HashMap::new(),
-            by_vip: HashMap::new(),
-        };
+        let mut snapshot = Snapshot::empty(trust_domain);
+        snapshot.version.clone_from(&resources.version);
         Self {
             resources,
             snapshot,
@@ -203,6 +196,7 @@ fn service(told: &xds::Service, endpoints: Vec<Arc<Workload>>) -> Service {
     Service {
         name: told.name.clone(),
         namespace: told.namespace.clone(),
+        vip: told.vip,
         endpoints,
         protocols: told.protocols.clone(),
         peer: peer(&told.namespace, &told.name, None, None),

@@ -50,6 +50,8 @@ pub struct Service {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
+    /// The address that stands for it.
+    pub vip: Ipv4Addr,
     /// The workloads behind it that are ready.
     pub endpoints: Vec<Arc<Workload>>,
     /// What is spoken on its ports; a port that is absent is detected.
@@ -112,6 +114,20 @@ impl Target<'_> {
 }
 
 impl Snapshot {
+    /// What a proxy goes by before it is told anything: nobody, and no door.
+    #[must_use]
+    pub fn empty(trust_domain: TrustDomain) -> Self {
+        Self {
+            version: String::new(),
+            trust_domain,
+            local: Vec::new(),
+            ingress: Vec::new(),
+            by_uid: HashMap::new(),
+            by_address: HashMap::new(),
+            by_vip: HashMap::new(),
+        }
+    }
+
     /// The version of the resources this was compiled from.
     #[must_use]
     pub fn version(&self) -> &str {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use carrack_net::{tls, unix};
 use carrack_spiffe::TrustDomain;
 use carrack_telemetry::access::LogError;
-use inotify::{Inotify, WatchMask};
-use tokio::io::unix::AsyncFd;
+use futures_util::StreamExt;
+use inotify::{EventStream, Inotify, WatchMask};
 
 /// The mark on the proxy's own packets, which the redirect leaves alone.
 pub const MARK: u32 = 0x539;
@@ -88,11 +88,10 @@ pub enum RunError {
 }
 
 /// Tells when the resources have been replaced.
-#[derive(Debug)]
 pub(crate) struct Watch {
     path: PathBuf,
     name: OsString,
-    events: AsyncFd<Inotify>,
+    events: EventStream<[u8; 4096]>,
 }
 
 impl Watch {
@@ -115,26 +114,18 @@ impl Watch {
 
     /// Waits until the file may have changed.
     pub(crate) async fn changed(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 4096];
-        loop {
-            let mut ready = self.events.readable_mut().await?;
-            let name = &self.name;
-            let read = ready.try_io(|inotify| {
-                let mut events = inotify.get_mut().read_events(&mut buffer)?;
-                // An event without a name speaks of the directory, or of events that were lost.
-                Ok(events.any(|event| event.name.is_none_or(|changed| changed == name)))
-            });
-            if let Ok(concerns_us) = read
-                && concerns_us?
-            {
+        while let Some(event) = self.events.next().await {
+            // An event without a name speaks of the directory, or of events that were lost.
+            if event?.name.is_none_or(|changed| changed == self.name) {
                 return Ok(());
             }
         }
+        Err(io::ErrorKind::UnexpectedEof.into())
     }
 }
 
-fn watch(directory: &Path) -> io::Result<AsyncFd<Inotify>> {
+fn watch(directory: &Path) -> io::Result<EventStream<[u8; 4096]>> {
     let inotify = Inotify::init()?;
     inotify.watches().add(directory, WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE)?;
-    Ok(AsyncFd::register(inotify)?)
+    inotify.into_event_stream([0; 4096])
 }

@@ -251,7 +251,7 @@ impl Forward {
                 match lease.send(request).await {
                     Ok(response) => return Ok((response, lease)),
                     Err(SendError::Broken(error)) => return Err(Failure::broken(&error)),
-                    Err(SendError::Unsent(again)) => request = again,
+                    Err(SendError::Unsent(again)) => request = *again,
                 }
                 if is_fresh {
                     failure =

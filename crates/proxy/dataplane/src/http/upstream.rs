@@ -29,10 +29,13 @@ pub(crate) enum Wire {
     Http2,
 }
 
+/// A callee, and what is spoken with it.
+type Key = (SocketAddr, Wire);
+
 /// The connections of one vantage, by callee.
 #[derive(Clone, Default)]
 pub(crate) struct Upstreams {
-    idle: Arc<Mutex<HashMap<(SocketAddr, Wire), Vec<Idle>>>>,
+    idle: Arc<Mutex<HashMap<Key, Vec<Idle>>>>,
 }
 
 struct Idle {
@@ -48,14 +51,14 @@ pub(crate) enum Sender {
 /// A connection in use, to be given back.
 pub(crate) struct Lease {
     pool: Upstreams,
-    key: (SocketAddr, Wire),
+    key: Key,
     sender: Sender,
 }
 
 /// Why a request was not answered.
 pub(crate) enum SendError {
     /// It never left: another connection may take it.
-    Unsent(Request<Body>),
+    Unsent(Box<Request<Body>>),
     /// It may have been acted on.
     Broken(hyper::Error),
 }
@@ -119,7 +122,7 @@ impl Upstreams {
         Ok(Lease { pool: self.clone(), key: (to, wire), sender })
     }
 
-    fn keep(&self, key: (SocketAddr, Wire), sender: Sender) {
+    fn keep(&self, key: Key, sender: Sender) {
         let mut idle = self.idle.lock();
         let kept = idle.entry(key).or_default();
         if kept.len() >= KEPT || kept.first().is_some_and(|one| one.since.elapsed() > IDLE) {
@@ -154,19 +157,19 @@ impl Lease {
         let answered = match &mut self.sender {
             Sender::One(sender) => {
                 if sender.ready().await.is_err() {
-                    return Err(SendError::Unsent(request));
+                    return Err(SendError::Unsent(Box::new(request)));
                 }
                 sender.try_send_request(request).await
             }
             Sender::Many(sender) => {
                 if sender.ready().await.is_err() {
-                    return Err(SendError::Unsent(request));
+                    return Err(SendError::Unsent(Box::new(request)));
                 }
                 sender.try_send_request(request).await
             }
         };
         answered.map_err(|mut error| match error.take_message() {
-            Some(request) => SendError::Unsent(request),
+            Some(request) => SendError::Unsent(Box::new(request)),
             None => SendError::Broken(error.into_error()),
         })
     }

@@ -208,7 +208,7 @@ fn wrong_values_are_all_named_where_they_stand() {
             "Dockerfile:3:11: `99999` is not a port, such as 80, 53/udp or 8000-8010",
             "Dockerfile:4:12: `SIGNOPE` is not a signal, such as SIGTERM or 15",
             "Dockerfile:5:6: --chmod takes an octal mode such as 755, not `u+x`",
-            "Dockerfile:6:10: with more than one source `/c` has to end with /",
+            "Dockerfile:6:10: with more than one source `c` has to end with /",
             "Dockerfile:7:6: the user `$NOBODY` is empty",
         ],
     );

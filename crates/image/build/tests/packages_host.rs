@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
 
-use carrack_build::frontend::packages::{
-    PackagesEnvironment, PackagesError, Recipe, build_recipe,
-};
+use carrack_build::frontend::packages::{PackagesEnvironment, PackagesError, Recipe, build_recipe};
 use carrack_build::{BuildEvent, Progress};
 use carrack_content::Images;
 use carrack_oci::Digest;
@@ -101,15 +99,31 @@ fn a_python_image_runs_python_and_knows_its_packages() {
     }
     let Some((digest, _)) = place.build(recipe) else { return };
     let root = place.root(&digest);
-    prints(&root, &["/usr/bin/python3", "-c", "import json, http.server, socket; print(6 * 7)"], "42");
+    prints(
+        &root,
+        &["/usr/bin/python3", "-c", "import json, http.server, socket; print(6 * 7)"],
+        "42",
+    );
     prints(&root, &["/usr/bin/python3", "-c", "import pwd; print(pwd.getpwnam('app'))"], "900");
-    prints(&root, &["/usr/bin/python3", "-c", "import ssl; print(len(ssl.create_default_context().get_ca_certs()) > 50)"], "True");
+    prints(
+        &root,
+        &[
+            "/usr/bin/python3",
+            "-c",
+            "import ssl; print(len(ssl.create_default_context().get_ca_certs()) > 50)",
+        ],
+        "True",
+    );
     assert!(std::fs::read_to_string(root.join("etc/os-release")).unwrap().contains("Debian"));
 
     let query = |arguments: &[&str]| {
         let admin = root.join("var/lib/dpkg");
-        let output =
-            Command::new("dpkg-query").arg("--admindir").arg(admin).args(arguments).output().unwrap();
+        let output = Command::new("dpkg-query")
+            .arg("--admindir")
+            .arg(admin)
+            .args(arguments)
+            .output()
+            .unwrap();
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -119,12 +133,8 @@ fn a_python_image_runs_python_and_knows_its_packages() {
     }
     assert!(query(&["--listfiles", "python3-minimal"]).contains("/usr/bin/python3\n"));
     assert!(query(&["--search", "/usr/bin/python3"]).starts_with("python3-minimal:"));
-    let verified = Command::new("dpkg")
-        .arg("--root")
-        .arg(&root)
-        .args(["--verify"])
-        .output()
-        .unwrap();
+    let verified =
+        Command::new("dpkg").arg("--root").arg(&root).args(["--verify"]).output().unwrap();
     assert!(verified.stdout.is_empty(), "{}", String::from_utf8_lossy(&verified.stdout));
 }
 
@@ -137,8 +147,11 @@ fn an_nginx_image_runs_nginx() {
     let Some((digest, _)) = place.build("contents: {packages: [nginx-light]}\n") else { return };
     let root = place.root(&digest);
     prints(&root, &["/usr/sbin/nginx", "-v"], "nginx/");
-    std::fs::write(root.join("etc/nginx/nginx.conf"), "events {}\nhttp { server { listen 8080; } }\n")
-        .unwrap();
+    std::fs::write(
+        root.join("etc/nginx/nginx.conf"),
+        "events {}\nhttp { server { listen 8080; } }\n",
+    )
+    .unwrap();
     std::fs::create_dir_all(root.join("dev")).unwrap();
     prints(&root, &["/usr/sbin/nginx", "-t"], "test is successful");
 }

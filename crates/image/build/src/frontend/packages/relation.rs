@@ -141,14 +141,14 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_as_dpkg_orders_them() {
-        check("a (>= 1.0)", "1.0~rc1", false);
-        check("a (>> 1.0)", "1.0-1", true);
-        check("a (<< 2)", "1:0", false);
-        check("a (= 2.36-9)", "2.36-9", true);
-        check("a (<= 1.10)", "1.9", true);
-        check("a (>= 1.2+b1)", "1.2", false);
-        check("a", "0", true);
-        check("a=1.2-3", "1.2-3", true);
+        check("aa (>= 1.0)", "1.0~rc1", false);
+        check("aa (>> 1.0)", "1.0-1", true);
+        check("aa (<< 2)", "1:0", false);
+        check("aa (= 2.36-9)", "2.36-9", true);
+        check("aa (<= 1.10)", "1.9", true);
+        check("aa (>= 1.2+b1)", "1.2", false);
+        check("aa", "0", true);
+        check("aa=1.2-3", "1.2-3", true);
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_no_relation_is_refused() {
-        for text in ["", "Upper", "a b", "a (", "a (>= )", "a (~ 1)", "../x", "x"] {
+        for text in ["", "Upper", "aa b", "aa (", "aa (>= )", "aa (~ 1)", "../x", "x"] {
             assert!(Relation::parse(text).is_err(), "{text}");
         }
     }

@@ -192,6 +192,8 @@ pub struct ContainerSummary {
     pub started: Option<Timestamp>,
     /// How often it was started again since it was last started by a person.
     pub restarts: u32,
+    /// How often the process that held it was killed.
+    pub losses: u32,
     /// Its address.
     pub address: Option<Ipv4Addr>,
     /// Host ports that lead to it.
@@ -231,7 +233,7 @@ pub struct ContainerDetail {
     /// Its restart policy in Docker's words.
     pub restart_policy: String,
     /// What became of its last health checks.
-    pub health: Option<Health>,
+    pub health_checks: Option<Health>,
     /// What its settings hash to; `up` makes it anew when this changes.
     pub config_hash: String,
     /// Why it last could not be started.
@@ -408,6 +410,10 @@ pub struct Stats {
     pub pids: u64,
     /// How many it may have, if limited.
     pub pids_limit: Option<u64>,
+    /// Bytes read from block devices.
+    pub block_read_bytes: u64,
+    /// Bytes written to block devices.
+    pub block_written_bytes: u64,
 }
 
 /// A volume.

@@ -413,10 +413,10 @@ fn namespaces(network: &NetworkNamespace) -> Vec<LinuxNamespace> {
 }
 
 /// Docker lets a container with a network of its own bind low ports and send ping without
-/// privileges; a shared network is the host's to set.
+/// privileges. A network made elsewhere is set there.
 fn sysctl(asked: &DefaultSpec) -> Option<HashMap<String, String>> {
     let mut settings = HashMap::new();
-    if asked.network != NetworkNamespace::Host {
+    if asked.network == NetworkNamespace::New {
         settings.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         settings.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
     }

@@ -1,0 +1,382 @@
+//! Start, stop, remove: what a container goes through.
+//!
+//! ```text
+//! Created ──▶ Starting ──▶ Running ──▶ Exited      stop, or its program ended
+//!    ▲            ▲           │  └───▶ Lost        its shim was killed
+//!    │            └ Restarting ◀┘                  its policy says so
+//! ```
+//!
+//! A phase is recorded before what it says begins to come true, and everything done on the way is
+//! done by functions that may find it done already. So a container is in order again once the
+//! same step was taken again, whoever died in the middle. Containers are operated on one step at
+//! a time; only their own end comes unasked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carrack_shim::{Client, Log, ShimConfig, Streams};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Exit;
+use crate::bundle;
+use crate::container::{Container, Glance};
+use crate::engine::{Engine, blocking};
+use crate::error::EngineError;
+use crate::record::{Phase, Wanted};
+
+/// How long a killed container may take to be gone.
+const AFTER_KILL: Duration = Duration::from_secs(20);
+
+impl Engine {
+    /// Starts a container unless it runs. As a person does: its restarts are counted anew.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+    ) -> Result<(), EngineError> {
+        let _operation = container.operation.lock().await;
+        container.change(|state| state.life.restarts = 0);
+        self.start_held(container, false).await.map(|_| ())
+    }
+
+    /// As [`start`](Self::start), and hands over the streams the program will write to.
+    pub(crate) async fn start_attached(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+    ) -> Result<Streams, EngineError> {
+        let _operation = container.operation.lock().await;
+        if container.phase() == Phase::Running {
+            return Err(EngineError::Conflict(format!("{} runs already", container.name)));
+        }
+        container.change(|state| state.life.restarts = 0);
+        self.start_held(container, true).await.map(Option::unwrap_or_default)
+    }
+
+    /// Starts a container whose operation lock the caller holds.
+    pub(crate) async fn start_held(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        attach: bool,
+    ) -> Result<Option<Streams>, EngineError> {
+        match container.phase() {
+            Phase::Running => return Ok(None),
+            Phase::Removing => {
+                return Err(EngineError::Conflict(format!("{} is being removed", container.name)));
+            }
+            Phase::Created | Phase::Starting | Phase::Restarting | Phase::Exited | Phase::Lost => {}
+        }
+        container.change(|state| {
+            state.life.wanted = Wanted::Running;
+            state.life.phase = Phase::Starting;
+            state.life.error = None;
+            state.paused = false;
+            state.health = None;
+        });
+        self.save(container)?;
+        match self.bring_up(container, attach).await {
+            Ok((client, streams)) => {
+                self.running(container, client, Timestamp::now())?;
+                Ok(streams)
+            }
+            Err(error) => {
+                self.start_failed(container, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Everything from nothing to a program that runs.
+    async fn bring_up(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        attach: bool,
+    ) -> Result<(Client, Option<Streams>), EngineError> {
+        let engine = Arc::clone(self);
+        let shared = Arc::clone(container);
+        let network = blocking(move || engine.attach_network(&shared)).await?;
+        self.networks.answer_names(&network).await?;
+        self.publish();
+
+        // The mesh makes its sockets while the root filesystem is made here.
+        let attempt = format!("waiting for the mesh to capture {}", container.name);
+        let gate =
+            async { self.gate.captured(&container.id).await.map_err(EngineError::failed(attempt)) };
+        let engine = Arc::clone(self);
+        let shared = Arc::clone(container);
+        let prepare = blocking(move || bundle::prepare(&engine, &shared));
+        let (gate, prepared) = tokio::join!(gate, prepare);
+        prepared?;
+        gate?;
+
+        let engine = Arc::clone(self);
+        let shared = Arc::clone(container);
+        blocking(move || engine.launch(&shared, attach)).await
+    }
+
+    fn launch(
+        &self,
+        container: &Container,
+        attach: bool,
+    ) -> Result<(Client, Option<Streams>), EngineError> {
+        let places = self.places(&container.id);
+        let config = ShimConfig {
+            id: container.id.clone(),
+            bundle: places.bundle.clone(),
+            runtime_root: places.runtime,
+            terminal: container.definition.terminal,
+            open_stdin: container.definition.interactive,
+            log: Log::Lines {
+                path: places.log,
+                max_bytes: self.config.log_bytes,
+                max_files: self.config.log_files,
+            },
+            init: container.definition.init,
+        };
+        let starting = |source| EngineError::shim(format!("starting {}", container.name), source);
+        let program = &self.config.runtime_program;
+        let client = Client::spawn(program, &places.bundle, &config).map_err(starting)?;
+        container.change(|state| state.shim = Some(client.clone()));
+        let streams = if attach { Some(client.attach().map_err(starting)?) } else { None };
+        client.start().map_err(starting)?;
+        Ok((client, streams))
+    }
+
+    /// Takes note that a container runs, and watches over it.
+    pub(crate) fn running(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        client: Client,
+        started: Timestamp,
+    ) -> Result<(), EngineError> {
+        let run = CancellationToken::new();
+        container.change(|state| {
+            state.life.phase = Phase::Running;
+            state.life.started = Some(started);
+            state.shim = Some(client.clone());
+            state.run = run.clone();
+        });
+        let saved = self.save(container);
+        self.publish();
+        self.watch_over(container, client, run);
+        saved
+    }
+
+    async fn start_failed(self: &Arc<Self>, container: &Arc<Container>, error: &EngineError) {
+        let fault = error.fault();
+        tracing::warn!(container = %container.name, error = %fault.message, causes = ?fault.causes, "a container did not start");
+        self.clear(container).await;
+        container.change(|state| {
+            state.life.phase = Phase::Exited;
+            state.life.exit = Some(Exit {
+                code: i32::from(fault.exit_code),
+                signal: None,
+                out_of_memory: false,
+                at: Timestamp::now(),
+            });
+            state.life.error = Some(fault);
+        });
+        if let Err(error) = self.save(container) {
+            tracing::warn!(container = %container.name, %error, "recording a failed start");
+        }
+        self.publish();
+    }
+
+    /// Removes everything a container has while it runs, however much of it there is. What
+    /// cannot be removed is logged: the next start or the container's removal tries again.
+    pub(crate) async fn clear(self: &Arc<Self>, container: &Arc<Container>) {
+        let engine = Arc::clone(self);
+        let shared = Arc::clone(container);
+        let cleared = blocking(move || {
+            engine.clear_processes(&shared);
+            bundle::clear(&engine, &shared);
+            engine.detach_network(&shared);
+            Ok(())
+        });
+        if let Err(error) = cleared.await {
+            tracing::warn!(container = %container.name, %error, "clearing a container away");
+        }
+    }
+
+    /// Stops a container: its stop signal, its grace period, then `SIGKILL`. Its policy does not
+    /// start it again. Returns once it has ended.
+    pub(crate) async fn stop(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        grace: Option<Duration>,
+    ) -> Result<(), EngineError> {
+        let _operation = container.operation.lock().await;
+        self.stop_held(container, grace).await
+    }
+
+    /// Stops a container whose operation lock the caller holds.
+    pub(crate) async fn stop_held(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        grace: Option<Duration>,
+    ) -> Result<(), EngineError> {
+        let phase = container.phase();
+        if phase.is_over() || phase == Phase::Removing {
+            if container.look(|state| state.life.wanted) == Wanted::Running {
+                container.change(|state| state.life.wanted = Wanted::Stopped);
+                self.save(container)?;
+            }
+            return Ok(());
+        }
+        container.change(|state| state.life.wanted = Wanted::Stopped);
+        self.save(container)?;
+        self.publish();
+        if container.phase() != Phase::Running {
+            // Between two runs: nobody else starts it, since that takes the lock held here.
+            self.clear(container).await;
+            container.change(|state| state.life.phase = Phase::Exited);
+            self.save(container)?;
+            self.publish();
+            return Ok(());
+        }
+        let definition = &container.definition;
+        self.signal(container, definition.stop_signal, false).await?;
+        if container.look(|state| state.paused) {
+            self.set_paused(container, false).await?;
+        }
+        if ended_within(container, grace.unwrap_or(definition.stop_grace)).await {
+            return Ok(());
+        }
+        self.signal(container, libc::SIGKILL, false).await?;
+        if ended_within(container, AFTER_KILL).await {
+            return Ok(());
+        }
+        Err(EngineError::Conflict(format!(
+            "{} was killed and is still there; a process of it is stuck in the kernel",
+            container.name
+        )))
+    }
+
+    /// Sends a signal. A container that has ended meanwhile is no error.
+    pub(crate) async fn signal(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        signal: i32,
+        all: bool,
+    ) -> Result<(), EngineError> {
+        let Some(client) = container.shim() else { return Ok(()) };
+        let name = container.name.clone();
+        blocking(move || match client.kill(signal, all) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_gone() || is_wrong_state(&error) => Ok(()),
+            Err(error) => Err(EngineError::shim(format!("sending {name} signal {signal}"), error)),
+        })
+        .await
+    }
+
+    /// Sends a signal a person asked for. One that means the end keeps the policy from starting
+    /// the container again, as in Docker.
+    pub(crate) async fn kill(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        signal: i32,
+    ) -> Result<(), EngineError> {
+        if container.phase() != Phase::Running {
+            return Err(EngineError::Conflict(format!("{} does not run", container.name)));
+        }
+        if signal == libc::SIGKILL || signal == container.definition.stop_signal {
+            container.change(|state| state.life.wanted = Wanted::Stopped);
+            self.save(container)?;
+        }
+        self.signal(container, signal, false).await
+    }
+
+    /// Holds a container still, or lets it go on.
+    pub(crate) async fn set_paused(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        paused: bool,
+    ) -> Result<(), EngineError> {
+        let name = container.name.clone();
+        let Some(client) = container.shim().filter(|_| container.phase() == Phase::Running) else {
+            return Err(EngineError::Conflict(format!("{name} does not run")));
+        };
+        if container.look(|state| state.paused) == paused {
+            let already = if paused { "is paused already" } else { "is not paused" };
+            return Err(EngineError::Conflict(format!("{name} {already}")));
+        }
+        blocking(move || {
+            let (attempt, done) = if paused {
+                (format!("pausing {name}"), client.pause())
+            } else {
+                (format!("resuming {name}"), client.resume())
+            };
+            done.map_err(|source| EngineError::shim(attempt, source))
+        })
+        .await?;
+        container.change(|state| state.paused = paused);
+        self.publish();
+        Ok(())
+    }
+
+    /// Removes a container that does not run, and all it has.
+    pub(crate) async fn remove(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        volumes: bool,
+    ) -> Result<(), EngineError> {
+        let _operation = container.operation.lock().await;
+        if !container.phase().is_over() && container.phase() != Phase::Removing {
+            return Err(EngineError::Conflict(format!(
+                "{} is {}; stop it first, or remove it with --force",
+                container.name,
+                container.status().as_str()
+            )));
+        }
+        container.change(|state| state.life.phase = Phase::Removing);
+        self.save(container)?;
+        self.clear(container).await;
+        let engine = Arc::clone(self);
+        let shared = Arc::clone(container);
+        blocking(move || {
+            bundle::remove(&engine, &shared)?;
+            engine.remove_own_volumes(&shared, volumes)?;
+            let id = &shared.id;
+            let erased = engine.records.containers.delete(id);
+            erased.map_err(EngineError::failed(format!("forgetting {}", shared.name)))?;
+            engine.table.lock().containers.remove(id);
+            engine.release_service(&shared)
+        })
+        .await?;
+        container.vanish();
+        self.publish();
+        Ok(())
+    }
+
+    /// Kills a container if it runs, and removes it.
+    pub(crate) async fn remove_by_force(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        volumes: bool,
+    ) -> Result<(), EngineError> {
+        self.stop(container, Some(Duration::ZERO)).await?;
+        self.remove(container, volumes).await
+    }
+
+    /// Waits until a container has ended for good.
+    pub(crate) async fn wait(&self, container: &Arc<Container>) -> Result<Exit, EngineError> {
+        let mut watch = container.watch();
+        let over = |glance: &Glance| glance.gone || glance.phase.is_over() && glance.exit.is_some();
+        let seen = watch.wait_for(over).await.map(|glance| *glance);
+        let exit = seen.ok().and_then(|glance| glance.exit);
+        exit.ok_or_else(|| {
+            let why = "is gone; how it ended is not known";
+            EngineError::Conflict(format!("{} {why}", container.name))
+        })
+    }
+}
+
+async fn ended_within(container: &Container, time: Duration) -> bool {
+    let mut watch = container.watch();
+    let ended = watch.wait_for(|glance| glance.phase.is_over() || glance.gone);
+    tokio::time::timeout(time, ended).await.is_ok()
+}
+
+fn is_wrong_state(error: &carrack_shim::ShimError) -> bool {
+    use carrack_shim::{Refusal, ShimError};
+    matches!(error, ShimError::Refused { kind: Refusal::WrongState, .. })
+}

@@ -1,0 +1,174 @@
+//! What the engine remembers across its own death.
+//!
+//! Every intent is written here before it has an effect, so that whoever opens the engine next
+//! knows what may be half done. See `takeover`.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use carrack_objects::mesh::{AppProtocol, Published};
+use carrack_store::{Record, RecordStore, Table};
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Exit, Fault};
+use crate::definition::Definition;
+
+/// The engine's tables.
+#[derive(Clone, Debug)]
+pub(crate) struct Records {
+    pub(crate) containers: Table<ContainerRecord>,
+    pub(crate) networks: Table<NetworkRecord>,
+    pub(crate) services: Table<ServiceRecord>,
+    pub(crate) volumes: Table<VolumeRecord>,
+}
+
+impl Records {
+    pub(crate) fn new(store: &Arc<dyn RecordStore>) -> Self {
+        Self {
+            containers: Table::new(Arc::clone(store)),
+            networks: Table::new(Arc::clone(store)),
+            services: Table::new(Arc::clone(store)),
+            volumes: Table::new(Arc::clone(store)),
+        }
+    }
+}
+
+/// A container, by its id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub(crate) name: String,
+    pub(crate) number: u32,
+    pub(crate) definition: Definition,
+    pub(crate) hash: String,
+    pub(crate) created: Timestamp,
+    pub(crate) address: Ipv4Addr,
+    /// Host ports that lead to it alone.
+    pub(crate) published: Vec<Published>,
+    pub(crate) auto_remove: bool,
+    pub(crate) life: Life,
+}
+
+/// What changes about a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Life {
+    /// What a person wants of it.
+    pub(crate) wanted: Wanted,
+    pub(crate) phase: Phase,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) exit: Option<Exit>,
+    /// How often its policy started it again since a person started it.
+    pub(crate) restarts: u32,
+    /// How often the process that held it was killed.
+    pub(crate) losses: u32,
+    pub(crate) error: Option<Fault>,
+}
+
+impl Life {
+    pub(crate) fn new() -> Self {
+        Self {
+            wanted: Wanted::Stopped,
+            phase: Phase::Created,
+            started: None,
+            exit: None,
+            restarts: 0,
+            losses: 0,
+            error: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Wanted {
+    Running,
+    Stopped,
+}
+
+/// How far a container is. Written before what it says begins to come true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    Created,
+    /// Any part of what it takes to run may exist.
+    Starting,
+    Running,
+    /// It ended; its network and root filesystem stay for the next start.
+    Restarting,
+    /// It ended; nothing of it is left but its files and its address.
+    Exited,
+    /// As `Exited`, but how it ended is not known.
+    Lost,
+    /// Any part of it may be gone.
+    Removing,
+}
+
+impl Phase {
+    /// Whether it has a network namespace and so is part of the mesh.
+    pub(crate) fn is_attached(self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Restarting)
+    }
+
+    /// Whether nothing of it runs or will run by itself.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Self::Created | Self::Exited | Self::Lost)
+    }
+}
+
+impl Record for ContainerRecord {
+    const TABLE: &'static str = "containers";
+    const VERSION: u32 = 1;
+}
+
+/// A project's network, by the project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetworkRecord {
+    pub(crate) bridge: String,
+    pub(crate) subnet: Ipv4Net,
+    pub(crate) gateway: Ipv4Addr,
+}
+
+impl Record for NetworkRecord {
+    const TABLE: &'static str = "networks";
+    const VERSION: u32 = 1;
+}
+
+/// A service, by project and name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServiceRecord {
+    pub(crate) project: String,
+    pub(crate) name: String,
+    pub(crate) vip: Ipv4Addr,
+    pub(crate) protocols: BTreeMap<u16, AppProtocol>,
+    pub(crate) published: Vec<Published>,
+}
+
+impl ServiceRecord {
+    pub(crate) fn key(project: &str, name: &str) -> String {
+        format!("{project}/{name}")
+    }
+}
+
+impl Record for ServiceRecord {
+    const TABLE: &'static str = "services";
+    const VERSION: u32 = 1;
+}
+
+/// A volume, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VolumeRecord {
+    pub(crate) project: String,
+    pub(crate) created: Timestamp,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The container it goes with, if it belongs to one alone.
+    pub(crate) owner: Option<String>,
+    /// Whether what the image has in its place was copied into it, or need not be.
+    pub(crate) filled: bool,
+}
+
+impl Record for VolumeRecord {
+    const TABLE: &'static str = "volumes";
+    const VERSION: u32 = 1;
+}

@@ -220,7 +220,7 @@ fn authorizes(journey: &mut Journey, shop: &Shop) {
         let said = shop.machine.carrack(&["exec", &client, "python3", "-c", script]);
         assert!(!said.stdout.contains("PONG"), "{said:?}");
         let refused = eventually("the refusal is on the page", 5 * SECOND, || {
-            let (_, answer) = http_get(page(shop), "/api/records?outcome=refused").ok()?;
+            let (_, answer) = http_get(page(shop), "/api/records?limit=50&refused=true").ok()?;
             answer.contains("store-only-for-api").then_some(answer)
         });
         assert!(refused.contains("shop"), "{refused}");

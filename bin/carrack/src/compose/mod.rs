@@ -1,0 +1,48 @@
+//! Composes roles: a file per role that turns settings into the running thing.
+
+pub(crate) mod building;
+pub(crate) mod daemon;
+pub(crate) mod keeper;
+pub(crate) mod proxy;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::settings::Settings;
+
+/// Takes a role's lock, waiting for an older holder to end, and records this
+/// process as the role. The lock is held as long as the answer lives.
+fn take_role(settings: &Settings, role: &str) -> anyhow::Result<std::fs::File> {
+    for directory in [&settings.run, &settings.root] {
+        make_private(directory)?;
+    }
+    let lock = keeper::wait_for_lock(&settings.run.join(format!("{role}.lock")))?;
+    let record = settings.run.join(format!("{role}.pid"));
+    carrack_linux::fs::write_atomic(&record, std::process::id().to_string().as_bytes(), 0o644)
+        .with_context(|| format!("recording the {role} in {}", record.display()))?;
+    Ok(lock)
+}
+
+/// Makes a directory that only its owner and, by name, others may enter.
+fn make_private(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))
+}
+
+fn start_logging() -> anyhow::Result<()> {
+    let filter = std::env::var("CARRACK_LOG").unwrap_or_else(|_| "info".to_owned());
+    carrack_telemetry::logging::init(&filter, carrack_telemetry::logging::Format::Json)?;
+    Ok(())
+}
+
+/// Resolves when this process is asked to end.
+async fn asked_to_end() -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    Ok(())
+}

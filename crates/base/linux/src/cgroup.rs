@@ -93,6 +93,11 @@ impl Group {
         &self.path
     }
 
+    /// The interface the group is made with.
+    pub fn version(&self) -> Version {
+        self.layout.version()
+    }
+
     /// Where the group's files are, for each hierarchy.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.layout.hierarchies().iter().map(|hierarchy| hierarchy.mount.join(&self.path))

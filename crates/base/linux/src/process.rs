@@ -267,6 +267,64 @@ pub fn close_on_execute_from(first: u32) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Closes every descriptor from `first` up but `keep`.
+///
+/// For a process that goes on with what it keeps and never lets another owner of a
+/// descriptor run again, such as the one [`start`] made.
+///
+/// # Errors
+///
+/// As `close_range`.
+pub fn close_from_except(first: u32, keep: i32) -> io::Result<()> {
+    let keep = u32::try_from(keep).map_err(io::Error::other)?;
+    if keep > first {
+        close_range(first, keep - 1)?;
+    }
+    close_range(first.max(keep.saturating_add(1)), u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: the caller promised that no other owner of a descriptor runs again.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Leaves the session's keys behind for a new, empty set.
+///
+/// # Errors
+///
+/// `ENOSYS` on a kernel without keys; as `keyctl`.
+pub fn new_session_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    let unnamed = std::ptr::null::<libc::c_char>();
+    // SAFETY: without a name the call takes nothing by address.
+    let answer = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, unnamed) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets the execution domain, such as 8 for 32-bit Linux.
+///
+/// # Errors
+///
+/// As `personality`.
+pub fn set_personality(personality: u32) -> io::Result<()> {
+    // SAFETY: the call takes a number and changes how later programs are executed.
+    let answer = unsafe { libc::personality(libc::c_ulong::from(personality)) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets class and level of the calling thread's block device requests.
+///
+/// # Errors
+///
+/// As `ioprio_set`.
+pub fn set_io_priority(priority: i32) -> io::Result<()> {
+    const PROCESS: libc::c_int = 1;
+    // SAFETY: the call takes numbers only; 0 means the calling thread.
+    let answer = unsafe { libc::syscall(libc::SYS_ioprio_set, PROCESS, 0, priority) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Opens a process by its id. Check afterwards that it is still the one that was meant.
 ///
 /// # Errors

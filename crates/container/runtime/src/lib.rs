@@ -1,1 +1,259 @@
 //! One bundle, one container: the OCI lifecycle, blocking, single-threaded.
+//!
+//! ```text
+//! config.json ─▶ Plan ─▶ Prepared ─clone3─▶ Inside: mounts, pivot, wait ─start─▶ the program
+//!                (pure)  (descriptors)        │
+//!                                             └─▶ Failure, back up as data
+//! ```
+//!
+//! Whatever is needed of the host is opened before the first process is born; whatever
+//! it does below its root goes through descriptors resolved inside that root. Errors of
+//! the inside come back with what was attempted.
+//!
+//! Images, names, registries, networks and volumes are not here: a bundle has a root file
+//! system, and the configuration names namespaces and mounts. Keeping a container's
+//! streams and reaping it is the caller's: its first process is the caller's child.
+
+mod channel;
+mod control;
+mod create;
+mod error;
+mod exec;
+mod failure;
+mod hooks;
+mod id;
+mod inside;
+mod joined;
+mod plan;
+mod prepared;
+mod state;
+mod stdio;
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use carrack_linux::cgroup::{Group, Layout};
+use carrack_oci::runtime as oci;
+use rustix::process::Pid;
+
+pub use carrack_linux::cgroup::Stats;
+pub use error::{
+    ControlError, CreateError, DeleteError, ExecError, HookError, Problem, SpecError, StartError, StateError,
+};
+pub use failure::{Failure, FailureKind};
+pub use id::{ContainerId, InvalidId};
+pub use state::{State, Status};
+pub use stdio::Stdio;
+
+use state::Record;
+
+/// What this runtime can do, for callers that ask.
+pub mod features {
+    /// Mount options with a meaning here.
+    pub const MOUNT_OPTIONS: &[&str] = crate::plan::OPTION_NAMES;
+}
+
+/// The containers whose records are in one directory.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    root: PathBuf,
+}
+
+/// A container to make.
+#[derive(Debug)]
+pub struct CreateRequest<'a> {
+    /// Its name.
+    pub id: &'a ContainerId,
+    /// The directory with `config.json`.
+    pub bundle: &'a Path,
+    /// Its standard streams.
+    pub stdio: Stdio,
+    /// A file to write the first process's id to.
+    pub pid_file: Option<&'a Path>,
+    /// Descriptors from 3 up that the program inherits.
+    pub preserve_fds: u32,
+    /// A static program that runs as process 1 and starts the user's; see the `init`
+    /// applet of carrack-runtime for its arguments.
+    pub init: Option<BorrowedFd<'a>>,
+}
+
+/// A container that waits for its start.
+#[derive(Debug)]
+pub struct Created {
+    /// Its first process, a child of the caller.
+    pub pid: Pid,
+    /// The same, by descriptor.
+    pub pidfd: OwnedFd,
+    /// The caller's end of its terminal.
+    pub console: Option<OwnedFd>,
+}
+
+/// A program to run in a container.
+#[derive(Debug)]
+pub struct ExecRequest<'a> {
+    /// What, and as whom.
+    pub process: &'a oci::Process,
+    /// Its standard streams.
+    pub stdio: Stdio,
+    /// A file to write its process id to.
+    pub pid_file: Option<&'a Path>,
+    /// Descriptors from 3 up that it inherits.
+    pub preserve_fds: u32,
+}
+
+/// A program that runs in a container.
+#[derive(Debug)]
+pub struct Executed {
+    /// Its process, a child of the caller.
+    pub pid: Pid,
+    /// The same, by descriptor.
+    pub pidfd: OwnedFd,
+    /// The caller's end of its terminal.
+    pub console: Option<OwnedFd>,
+}
+
+impl Runtime {
+    /// The containers recorded below `state_root`, which need not exist yet.
+    pub fn new(state_root: impl Into<PathBuf>) -> Self {
+        Self { root: state_root.into() }
+    }
+
+    /// Makes a container, everything up to, not including, the user's program.
+    ///
+    /// Its first process is a child of the caller, which has to be single-threaded and
+    /// should run from a sealed executable (`carrack_linux::seal`). When this fails
+    /// nothing of the container is left.
+    ///
+    /// # Errors
+    ///
+    /// See [`CreateError`]; what fails inside the container says what was attempted.
+    pub fn create(&self, request: CreateRequest<'_>) -> Result<Created, CreateError> {
+        create::create(self, request)
+    }
+
+    /// Lets a created container's first process become the user's program.
+    ///
+    /// Returns once it has, or with the reason why it could not; in the latter case the
+    /// first process has ended, and the container is stopped.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub fn start(&self, id: &ContainerId) -> Result<(), StartError> {
+        create::start(self, id)
+    }
+
+    /// Starts another program in a container that runs.
+    ///
+    /// Returns once it runs, or with the reason why it does not.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExecError`].
+    pub fn exec(&self, id: &ContainerId, request: ExecRequest<'_>) -> Result<Executed, ExecError> {
+        exec::exec(self, id, request)
+    }
+
+    /// What a container is right now.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::NotFound`].
+    pub fn state(&self, id: &ContainerId) -> Result<State, StateError> {
+        control::state(self, id)
+    }
+
+    /// Every container there is, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// When the directory of records cannot be read. A record that is being written or
+    /// removed meanwhile is left out.
+    pub fn list(&self) -> Result<Vec<State>, StateError> {
+        control::list(self)
+    }
+
+    /// Signals a container's first process, or with `all` every process in it.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Status`] when it has stopped, unless `all` is set.
+    pub fn kill(&self, id: &ContainerId, signal: i32, all: bool) -> Result<(), ControlError> {
+        control::kill(self, id, signal, all)
+    }
+
+    /// Removes a stopped container, and with `force` one in any state.
+    ///
+    /// It does not matter who has reaped the first process, or whether anybody has. With
+    /// `force` a container that is gone already, or half made, is no error.
+    ///
+    /// # Errors
+    ///
+    /// See [`DeleteError`].
+    pub fn delete(&self, id: &ContainerId, force: bool) -> Result<(), DeleteError> {
+        control::delete(self, id, force)
+    }
+
+    /// Makes every process of a container stand still.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Status`] unless it runs.
+    pub fn pause(&self, id: &ContainerId) -> Result<(), ControlError> {
+        control::pause(self, id)
+    }
+
+    /// Lets a paused container go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Status`] unless it is paused.
+    pub fn resume(&self, id: &ContainerId) -> Result<(), ControlError> {
+        control::resume(self, id)
+    }
+
+    /// What a container has used so far.
+    ///
+    /// # Errors
+    ///
+    /// When a counter cannot be read.
+    pub fn stats(&self, id: &ContainerId) -> Result<Stats, ControlError> {
+        control::stats(self, id)
+    }
+
+    /// The processes of a container, as the host numbers them.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be listed.
+    pub fn processes(&self, id: &ContainerId) -> Result<Vec<Pid>, ControlError> {
+        control::processes(self, id)
+    }
+
+    /// Changes the limits that are set in `resources`.
+    ///
+    /// # Errors
+    ///
+    /// When one is refused; earlier ones then hold.
+    pub fn update(&self, id: &ContainerId, resources: &oci::LinuxResources) -> Result<(), ControlError> {
+        control::update(self, id, resources)
+    }
+
+    fn directory(&self, id: &ContainerId) -> PathBuf {
+        self.root.join(id.as_str())
+    }
+
+    fn record(&self, id: &ContainerId) -> Result<Record, StateError> {
+        Record::read(&self.directory(id), id)
+    }
+
+    fn group(record: &Record) -> Result<Group, carrack_linux::cgroup::CgroupError> {
+        Group::new(Layout::detect()?, &record.cgroup)
+    }
+}
+
+/// Writes a process id where a caller looks for it, whole or not at all.
+fn write_pid_file(path: &Path, pid: Pid) -> io::Result<()> {
+    carrack_linux::fs::replace(path, pid.as_raw_nonzero().to_string().as_bytes(), 0o644)
+}

@@ -1,0 +1,200 @@
+//! Looking at containers, signalling, freezing, limiting and removing them.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use carrack_linux::cgroup::{CgroupError, Stats};
+use carrack_linux::process;
+use carrack_oci::runtime as oci;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::Pid;
+
+use crate::create::{read_spec, state_json};
+use crate::error::{ControlError, DeleteError, StateError};
+use crate::hooks::{self, Hooks};
+use crate::id::ContainerId;
+use crate::state::{CONFIG, Record, State, Status};
+use crate::{Runtime, plan};
+
+/// How long a killed process may take to go.
+const DEATH_TIME: Duration = Duration::from_secs(10);
+
+pub(crate) fn state(runtime: &Runtime, id: &ContainerId) -> Result<State, StateError> {
+    let record = runtime.record(id)?;
+    state_of(runtime, &record, id)
+}
+
+fn state_of(runtime: &Runtime, record: &Record, id: &ContainerId) -> Result<State, StateError> {
+    let mut state = record.state(&runtime.directory(id), id)?;
+    let frozen = || Runtime::group(record).and_then(|group| group.is_frozen()).unwrap_or(false);
+    if state.status == Status::Running && frozen() {
+        state.status = Status::Paused;
+    }
+    Ok(state)
+}
+
+pub(crate) fn list(runtime: &Runtime) -> Result<Vec<State>, StateError> {
+    let entries = match fs::read_dir(&runtime.root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(StateError::Record { path: runtime.root.clone(), source }),
+    };
+    let mut ids: Vec<ContainerId> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    ids.sort();
+    Ok(ids.iter().filter_map(|id| state(runtime, id).ok()).collect())
+}
+
+/// A record and its state, or the error of an attempt.
+fn find(
+    runtime: &Runtime,
+    id: &ContainerId,
+    attempt: &'static str,
+) -> Result<(Record, State), ControlError> {
+    let found = runtime.record(id).and_then(|record| {
+        let state = state_of(runtime, &record, id)?;
+        Ok((record, state))
+    });
+    found.map_err(|source| ControlError::State { attempt, source })
+}
+
+fn wrong_status(attempt: &'static str, state: &State) -> ControlError {
+    ControlError::Status { attempt, id: state.id.to_string(), status: state.status }
+}
+
+fn cgroup(attempt: &'static str) -> impl FnOnce(CgroupError) -> ControlError {
+    move |source| ControlError::Cgroup { attempt, source }
+}
+
+pub(crate) fn kill(runtime: &Runtime, id: &ContainerId, signal: i32, all: bool) -> Result<(), ControlError> {
+    const ATTEMPT: &str = "signalling";
+    let (record, state) = find(runtime, id, ATTEMPT)?;
+    if all {
+        return Runtime::group(&record).and_then(|group| group.signal_all(signal)).map_err(cgroup(ATTEMPT));
+    }
+    let opened = record.open().map_err(|source| ControlError::Signal { signal, id: id.to_string(), source })?;
+    let Some((_, pidfd)) = opened else { return Err(wrong_status(ATTEMPT, &state)) };
+    match process::signal(pidfd.as_fd(), signal) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(wrong_status(ATTEMPT, &state)),
+        Err(source) => return Err(ControlError::Signal { signal, id: id.to_string(), source }),
+    }
+    // What stands still takes even a kill only when it moves again.
+    if signal == libc::SIGKILL && state.status == Status::Paused {
+        Runtime::group(&record).and_then(|group| group.thaw()).map_err(cgroup(ATTEMPT))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result<(), DeleteError> {
+    let directory = runtime.directory(id);
+    let record = match runtime.record(id) {
+        Ok(record) => record,
+        // Killed while it was making its very first file.
+        Err(StateError::NotFound { .. }) if force => return remove_directory(&directory),
+        Err(error) => return Err(error.into()),
+    };
+    let state = state_of(runtime, &record, id)?;
+    if state.status != Status::Stopped && !force {
+        return Err(DeleteError::NotStopped { id: id.to_string(), status: state.status });
+    }
+    let group = Runtime::group(&record)?;
+    if let Some((pid, pidfd)) = record.open().map_err(|source| StateError::Record { path: directory.clone(), source })? {
+        end(id, pid, &pidfd, state.status == Status::Paused, || group.thaw())?;
+    }
+    if group.exists() {
+        group.kill_all()?;
+        group.delete()?;
+    }
+    run_poststop(&record, &directory);
+    remove_directory(&directory)
+}
+
+/// Kills the first process and waits until it is gone.
+fn end(
+    id: &ContainerId,
+    pid: Pid,
+    pidfd: &OwnedFd,
+    paused: bool,
+    thaw: impl FnOnce() -> Result<(), CgroupError>,
+) -> Result<(), DeleteError> {
+    process::signal(pidfd.as_fd(), libc::SIGKILL).ok(); // It may have ended meanwhile.
+    if paused {
+        thaw()?;
+    }
+    let time = Timespec::try_from(DEATH_TIME).unwrap_or_default();
+    let mut watched = [PollFd::new(pidfd, PollFlags::IN)];
+    match rustix::event::poll(&mut watched, Some(&time)) {
+        Ok(1..) => Ok(()),
+        Ok(0) | Err(_) => Err(DeleteError::Alive { id: id.to_string(), pid: pid.as_raw_nonzero().get() }),
+    }
+}
+
+/// The container is gone whatever these hooks say, so their failures have no one to stop.
+fn run_poststop(record: &Record, directory: &Path) {
+    if let Ok((spec, _)) = read_spec(&directory.join(CONFIG)) {
+        let state = state_json(record, "stopped", None);
+        for hook in Hooks::of(&spec).poststop {
+            hooks::run("poststop", std::slice::from_ref(&hook), &state).ok();
+        }
+    }
+}
+
+fn remove_directory(directory: &Path) -> Result<(), DeleteError> {
+    match fs::remove_dir_all(directory) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(DeleteError::Remove { path: directory.to_owned(), source }),
+    }
+}
+
+pub(crate) fn pause(runtime: &Runtime, id: &ContainerId) -> Result<(), ControlError> {
+    const ATTEMPT: &str = "pausing";
+    let (record, state) = find(runtime, id, ATTEMPT)?;
+    if !matches!(state.status, Status::Running | Status::Created) {
+        return Err(wrong_status(ATTEMPT, &state));
+    }
+    Runtime::group(&record).and_then(|group| group.freeze()).map_err(cgroup(ATTEMPT))
+}
+
+pub(crate) fn resume(runtime: &Runtime, id: &ContainerId) -> Result<(), ControlError> {
+    const ATTEMPT: &str = "resuming";
+    let (record, state) = find(runtime, id, ATTEMPT)?;
+    let group = Runtime::group(&record).map_err(cgroup(ATTEMPT))?;
+    if !group.is_frozen().map_err(cgroup(ATTEMPT))? {
+        return Err(wrong_status(ATTEMPT, &state));
+    }
+    group.thaw().map_err(cgroup(ATTEMPT))
+}
+
+pub(crate) fn stats(runtime: &Runtime, id: &ContainerId) -> Result<Stats, ControlError> {
+    const ATTEMPT: &str = "measuring";
+    let (record, _) = find(runtime, id, ATTEMPT)?;
+    Runtime::group(&record).and_then(|group| group.stats()).map_err(cgroup(ATTEMPT))
+}
+
+pub(crate) fn processes(runtime: &Runtime, id: &ContainerId) -> Result<Vec<Pid>, ControlError> {
+    const ATTEMPT: &str = "listing the processes of";
+    let (record, _) = find(runtime, id, ATTEMPT)?;
+    Runtime::group(&record).and_then(|group| group.processes()).map_err(cgroup(ATTEMPT))
+}
+
+pub(crate) fn update(
+    runtime: &Runtime,
+    id: &ContainerId,
+    resources: &oci::LinuxResources,
+) -> Result<(), ControlError> {
+    const ATTEMPT: &str = "limiting";
+    let (record, state) = find(runtime, id, ATTEMPT)?;
+    if state.status == Status::Stopped {
+        return Err(wrong_status(ATTEMPT, &state));
+    }
+    let limits =
+        plan::plan_limits(resources).map_err(|source| ControlError::Spec { attempt: ATTEMPT, source })?;
+    Runtime::group(&record).and_then(|group| group.apply(&limits)).map_err(cgroup(ATTEMPT))
+}

@@ -1,0 +1,338 @@
+//! Making a container, and letting it go.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use carrack_linux::cgroup::{Group, Layout};
+use carrack_linux::namespace::Kinds;
+use carrack_linux::process::{self, Birth, Child};
+use carrack_linux::socket;
+use carrack_oci::runtime as oci;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
+
+use crate::channel::{Channel, Message};
+use crate::error::{CreateError, SpecError, StartError};
+use crate::failure::Failure;
+use crate::hooks::{self, Hooks};
+use crate::id::ContainerId;
+use crate::inside::Inside;
+use crate::joined::Joined;
+use crate::plan::{self, Plan};
+use crate::prepared::Prepared;
+use crate::state::{CONFIG, MAX_CONFIG, Record, RecordedProcess, START_SOCKET, Status};
+use crate::{CreateRequest, Created, Runtime};
+
+fn host(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> CreateError {
+    let attempt = attempt.into();
+    move |source| CreateError::Host { attempt, source }
+}
+
+/// A configuration, with the bytes it was read from.
+pub(crate) fn read_spec(path: &Path) -> Result<(oci::Spec, Vec<u8>), SpecError> {
+    let bytes = carrack_linux::fs::read_bounded(path, MAX_CONFIG)
+        .map_err(|source| SpecError::Read { path: path.to_owned(), source })?;
+    let spec = serde_json::from_slice(&bytes)
+        .map_err(|source| SpecError::Parse { path: path.to_owned(), source })?;
+    Ok((spec, bytes))
+}
+
+pub(crate) fn create(runtime: &Runtime, request: CreateRequest<'_>) -> Result<Created, CreateError> {
+    let bundle = fs::canonicalize(request.bundle)
+        .map_err(host(format!("opening the bundle {}", request.bundle.display())))?;
+    let (spec, bytes) = read_spec(&bundle.join(CONFIG))?;
+    let plan = plan::plan(&spec, &bundle, request.id.as_str())?;
+    let layout = Layout::detect()?;
+    let group = Group::new(layout.clone(), &plan.cgroup)?;
+    let directory = Directory::make(runtime, request.id)?;
+    let mut making = Making {
+        record: record(&plan, request.id, &bundle),
+        hooks: Hooks::of(&spec),
+        group_is_ours: !group.exists(),
+        plan,
+        layout,
+        group,
+        directory,
+    };
+    making.directory.keep_config(&bytes)?;
+    making.record.write(&making.directory.path)?;
+    match making.run(request) {
+        Ok(created) => Ok(created),
+        Err(error) => {
+            making.undo();
+            Err(error)
+        }
+    }
+}
+
+fn record(plan: &Plan, id: &ContainerId, bundle: &Path) -> Record {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Record {
+        version: 1,
+        id: id.to_string(),
+        bundle: bundle.to_owned(),
+        rootfs: plan.rootfs.clone(),
+        created_millis: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        process: None,
+        cgroup: plan.cgroup.clone(),
+        annotations: plan.annotations.clone(),
+        has_process: plan.process.is_some(),
+    }
+}
+
+/// The container's own directory below the state root.
+struct Directory {
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+impl Directory {
+    fn make(runtime: &Runtime, id: &ContainerId) -> Result<Self, CreateError> {
+        let path = runtime.directory(id);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&runtime.root)
+            .map_err(host(format!("making the state directory {}", runtime.root.display())))?;
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(CreateError::Exists { id: id.to_string() });
+            }
+            Err(error) => return Err(host(format!("making {}", path.display()))(error)),
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|error| host(format!("opening {}", path.display()))(error.into()))?;
+        Ok(Self { path, handle })
+    }
+
+    fn keep_config(&self, bytes: &[u8]) -> Result<(), CreateError> {
+        let path = self.path.join(CONFIG);
+        fs::write(&path, bytes).map_err(host(format!("writing {}", path.display())))
+    }
+}
+
+/// A container half made, with what is needed to unmake it.
+struct Making {
+    plan: Plan,
+    hooks: Hooks,
+    layout: Layout,
+    group: Group,
+    group_is_ours: bool,
+    directory: Directory,
+    record: Record,
+}
+
+impl Making {
+    fn run(&mut self, request: CreateRequest<'_>) -> Result<Created, CreateError> {
+        let terminal = self.plan.process.as_ref().is_some_and(|process| process.terminal);
+        let streams = request
+            .stdio
+            .into_streams(terminal)
+            .map_err(|reason| CreateError::Stdio { reason })?
+            .map_err(host("opening /dev/null"))?;
+        self.group.create()?;
+        self.group.apply(&self.plan.limits)?;
+        let init = request.init.map(|init| init.try_clone_to_owned()).transpose().map_err(host("keeping the init program"))?;
+        let prepared = Prepared::new(&self.plan, &self.layout, &self.group, streams, init)?;
+        let listener = socket::listen_in(self.directory.handle.as_fd(), START_SOCKET.as_ref())
+            .map_err(host("making the socket the container waits at"))?;
+        let listener = OwnedFd::from(listener);
+        let (ours, theirs) = Channel::pair().map_err(host("making a socket"))?;
+        let child = self.bear(&prepared, &theirs, &listener, request.preserve_fds)?;
+        drop(theirs);
+        match self.accompany(&child, &ours, request.pid_file) {
+            Ok(console) => Ok(Created { pid: child.pid(), pidfd: child.into_pidfd(), console }),
+            Err(error) => {
+                child.destroy();
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts the first process, inside its namespaces.
+    fn bear(
+        &self,
+        prepared: &Prepared,
+        channel: &Channel,
+        listener: &OwnedFd,
+        preserve_fds: u32,
+    ) -> Result<Child, CreateError> {
+        let state_json = self.state_json("creating", None);
+        let cgroup = self.group.handle()?;
+        let joined = Joined::open(&self.plan.joined).map_err(host("opening namespaces"))?;
+        let birth = Birth {
+            // Its own namespace of control groups begins where the group has taken it in.
+            namespaces: self.plan.new - Kinds::CGROUP,
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            sibling: false,
+        };
+        let inside = Inside {
+            plan: &self.plan,
+            hooks: &self.hooks,
+            state_json: &state_json,
+            prepared,
+            channel,
+            listener,
+            preserve_fds,
+            joined: false,
+        };
+        joined
+            .within(|| process::start(birth, || inside.run()))
+            .map_err(host("starting the first process in its namespaces"))
+    }
+
+    /// Does for the first process what it cannot do itself, until it only waits.
+    fn accompany(
+        &mut self,
+        child: &Child,
+        channel: &Channel,
+        pid_file: Option<&Path>,
+    ) -> Result<Option<OwnedFd>, CreateError> {
+        let talk = "talking to the first process";
+        if self.plan.has_user_namespace() {
+            self.map_ids(child.pid())?;
+            channel.send(&Message::Mapped).map_err(host(talk))?;
+        }
+        self.adjust(child.pid())?;
+        if self.layout.version() == carrack_linux::cgroup::Version::One {
+            self.group.add(child.pid())?;
+        }
+        channel.send(&Message::Joined).map_err(host(talk))?;
+        let console = loop {
+            match channel.receive().map_err(host(talk))? {
+                Some(Message::Ready(console)) => break console,
+                Some(Message::Prepared) => {
+                    let state = self.state_json("creating", Some(child.pid()));
+                    hooks::run("prestart", &self.hooks.prestart, &state)?;
+                    hooks::run("createRuntime", &self.hooks.create_runtime, &state)?;
+                    channel.send(&Message::Hooked).map_err(host(talk))?;
+                }
+                Some(Message::Failed(failure)) => return Err(CreateError::Inside(failure)),
+                Some(_) => return Err(host(talk)(io::Error::other("it said something unexpected"))),
+                None => return Err(died(child)),
+            }
+        };
+        let pid = child.pid();
+        let started = process::start_time(pid).ok_or_else(|| died(child))?;
+        self.record.process = Some(RecordedProcess { pid: pid.as_raw_nonzero().get(), started });
+        self.record.write(&self.directory.path)?;
+        if let Some(path) = pid_file {
+            crate::write_pid_file(path, pid).map_err(host(format!("writing {}", path.display())))?;
+        }
+        Ok(console)
+    }
+
+    fn map_ids(&self, pid: Pid) -> Result<(), CreateError> {
+        for (file, map) in [("uid_map", &self.plan.uid_map), ("gid_map", &self.plan.gid_map)] {
+            let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
+            write_once(&path, map).map_err(host(format!("mapping ids ({file})")))?;
+        }
+        Ok(())
+    }
+
+    /// What needs privilege over the host.
+    fn adjust(&self, pid: Pid) -> Result<(), CreateError> {
+        let Some(process) = &self.plan.process else { return Ok(()) };
+        if let Some(score) = process.oom_score_adj {
+            adjust_oom_score(pid, score).map_err(host(format!("setting the out-of-memory score to {score}")))?;
+        }
+        if self.plan.has_user_namespace() {
+            for limit in &process.rlimits {
+                rustix::process::prlimit(Some(pid), limit.resource, crate::inside::rlimit(limit))
+                    .map_err(|error| host(format!("limiting {:?}", limit.resource))(error.into()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn state_json(&self, status: &str, pid: Option<Pid>) -> String {
+        state_json(&self.record, status, pid)
+    }
+
+    /// Takes everything away again; the error that led here is the one to report.
+    fn undo(&self) {
+        if self.group_is_ours {
+            self.group.kill_all().ok();
+            self.group.delete().ok();
+        }
+        fs::remove_dir_all(&self.directory.path).ok();
+    }
+}
+
+fn died(child: &Child) -> CreateError {
+    let how = match child.wait() {
+        Ok(exit) => format!("it ended with code {}", exit.shell_code()),
+        Err(error) => format!("it is gone ({error})"),
+    };
+    host("setting up the first process")(io::Error::other(how))
+}
+
+/// Leaves a score that is right already alone: lowering it takes privilege.
+pub(crate) fn adjust_oom_score(pid: Pid, score: i32) -> io::Result<()> {
+    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+    if fs::read_to_string(&path)?.trim() == score.to_string() {
+        return Ok(());
+    }
+    write_once(&path, &score.to_string())
+}
+
+fn write_once(path: &str, text: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+/// The state as hooks are told.
+pub(crate) fn state_json(record: &Record, status: &str, pid: Option<Pid>) -> String {
+    let mut state = serde_json::json!({
+        "ociVersion": "1.2.1",
+        "id": record.id,
+        "status": status,
+        "bundle": record.bundle,
+    });
+    if let Some(pid) = pid {
+        state["pid"] = pid.as_raw_nonzero().get().into();
+    }
+    if !record.annotations.is_empty() {
+        state["annotations"] = serde_json::json!(record.annotations);
+    }
+    state.to_string()
+}
+
+pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartError> {
+    let directory = runtime.directory(id);
+    let record = runtime.record(id)?;
+    let state = record.state(&directory, id)?;
+    if state.status != Status::Created {
+        return Err(StartError::NotCreated { id: id.to_string(), status: state.status });
+    }
+    if !record.has_process {
+        return Err(StartError::NoProcess { id: id.to_string() });
+    }
+    let answer = ask_to_start(&directory).map_err(|source| StartError::Talk { id: id.to_string(), source })?;
+    if !answer.is_empty() {
+        return Err(StartError::Inside(Failure::decode(&answer)));
+    }
+    let (spec, _) = read_spec(&directory.join(CONFIG))?;
+    let hooks = Hooks::of(&spec);
+    if !hooks.poststart.is_empty() {
+        hooks::run("poststart", &hooks.poststart, &state_json(&record, "running", state.pid))?;
+    }
+    Ok(())
+}
+
+/// Knocks; silence means that the program runs.
+fn ask_to_start(directory: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle = rustix::fs::open(directory, flags, Mode::empty())?;
+    let mut socket = socket::connect_in(handle.as_fd(), START_SOCKET.as_ref())?;
+    socket.write_all(b"s")?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer)?;
+    fs::remove_file(directory.join(START_SOCKET))?;
+    Ok(answer)
+}

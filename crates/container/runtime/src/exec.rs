@@ -1,0 +1,148 @@
+//! Another program in a container that runs.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use carrack_linux::cgroup::{Group, Version};
+use carrack_linux::namespace::{self, Kinds};
+use carrack_linux::process::{self, Birth, Child};
+use rustix::process::Pid;
+
+use crate::channel::{Channel, Message};
+use crate::create::{adjust_oom_score, read_spec};
+use crate::error::{ExecError, SpecError};
+use crate::id::ContainerId;
+use crate::inside::{Newcomer, rlimit};
+use crate::joined::Joined;
+use crate::plan::{self, ProcessPlan};
+use crate::state::{CONFIG, Status};
+use crate::stdio::Streams;
+use crate::{ExecRequest, Executed, Runtime, control};
+
+fn host(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> ExecError {
+    let attempt = attempt.into();
+    move |source| ExecError::Host { attempt, source }
+}
+
+pub(crate) fn exec(runtime: &Runtime, id: &ContainerId, request: ExecRequest<'_>) -> Result<Executed, ExecError> {
+    let record = runtime.record(id)?;
+    let state = control::state(runtime, id)?;
+    let not_running = || ExecError::NotRunning { id: id.to_string(), status: state.status };
+    if !matches!(state.status, Status::Running | Status::Created) {
+        return Err(not_running());
+    }
+    let opened = record.open().map_err(host("opening the first process"))?;
+    let (first, pidfd) = opened.ok_or_else(not_running)?;
+    let process = plan_process(runtime, id, &request)?;
+    let streams = request
+        .stdio
+        .into_streams(process.terminal)
+        .map_err(|reason| ExecError::Stdio { reason })?
+        .map_err(host("opening /dev/null"))?;
+    let guest = Guest {
+        group: Runtime::group(&record)?,
+        kinds: foreign(first).map_err(host("comparing namespaces"))?,
+        first,
+        pidfd,
+        process,
+        streams,
+    };
+    let executed = guest.start(request.preserve_fds)?;
+    if let Some(path) = request.pid_file {
+        crate::write_pid_file(path, executed.pid).map_err(host(format!("writing {}", path.display())))?;
+    }
+    Ok(executed)
+}
+
+/// With the container's own seccomp profile, which holds for whatever runs in it.
+fn plan_process(runtime: &Runtime, id: &ContainerId, request: &ExecRequest<'_>) -> Result<ProcessPlan, ExecError> {
+    let (spec, _) = read_spec(&runtime.directory(id).join(CONFIG))?;
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let plan = plan::plan_process(request.process, seccomp)?;
+    plan.ok_or_else(|| ExecError::Spec(SpecError::Refused(Vec::new())))
+}
+
+/// The namespaces a process has that are not ours.
+fn foreign(process: Pid) -> io::Result<Kinds> {
+    let all =
+        [Kinds::USER, Kinds::MOUNT, Kinds::PID, Kinds::NETWORK, Kinds::IPC, Kinds::UTS, Kinds::CGROUP];
+    let mut kinds = Kinds::empty();
+    for kind in all {
+        let theirs = namespace::open_of(process, kind)?;
+        if !namespace::same(theirs.as_fd(), namespace::open_own(kind)?.as_fd())? {
+            kinds |= kind;
+        }
+    }
+    Ok(kinds)
+}
+
+struct Guest {
+    group: Group,
+    first: Pid,
+    pidfd: OwnedFd,
+    kinds: Kinds,
+    process: ProcessPlan,
+    streams: Streams,
+}
+
+impl Guest {
+    fn start(&self, preserve_fds: u32) -> Result<Executed, ExecError> {
+        let (ours, theirs) = Channel::pair().map_err(host("making a socket"))?;
+        let child = self.bear(&theirs, preserve_fds)?;
+        drop(theirs);
+        match self.accompany(&child, &ours) {
+            Ok(console) => Ok(Executed { pid: child.pid(), pidfd: child.into_pidfd(), console }),
+            Err(error) => {
+                child.destroy();
+                Err(error)
+            }
+        }
+    }
+
+    fn bear(&self, channel: &Channel, preserve_fds: u32) -> Result<Child, ExecError> {
+        let joined = if self.kinds.contains(Kinds::PID) {
+            Joined::pid_of(self.first)
+        } else {
+            Joined::open(&[])
+        };
+        let joined = joined.map_err(host("opening the process id namespace"))?;
+        let newcomer = Newcomer {
+            process: &self.process,
+            streams: &self.streams,
+            channel,
+            first: self.pidfd.as_fd(),
+            kinds: self.kinds - Kinds::PID,
+            preserve_fds,
+        };
+        let cgroup = self.group.handle()?;
+        let birth = Birth { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..Birth::default() };
+        joined.within(|| process::start(birth, || newcomer.run())).map_err(host("starting a process"))
+    }
+
+    fn accompany(&self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>, ExecError> {
+        let talk = "talking to the new process";
+        if let Some(score) = self.process.oom_score_adj {
+            adjust_oom_score(child.pid(), score).map_err(host(format!("setting the out-of-memory score to {score}")))?;
+        }
+        if self.kinds.contains(Kinds::USER) {
+            for limit in &self.process.rlimits {
+                rustix::process::prlimit(Some(child.pid()), limit.resource, rlimit(limit))
+                    .map_err(|error| host(format!("limiting {:?}", limit.resource))(error.into()))?;
+            }
+        }
+        if self.group.version() == Version::One {
+            self.group.add(child.pid())?;
+        }
+        channel.send(&Message::Joined).map_err(host(talk))?;
+        let mut console = None;
+        loop {
+            match channel.receive().map_err(host(talk))? {
+                Some(Message::Ready(terminal)) => console = terminal,
+                Some(Message::Failed(failure)) => return Err(ExecError::Inside(failure)),
+                Some(_) => return Err(host(talk)(io::Error::other("it said something unexpected"))),
+                // The socket closed with the change of program.
+                None => return Ok(console),
+            }
+        }
+    }
+}

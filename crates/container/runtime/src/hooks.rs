@@ -1,0 +1,125 @@
+//! Programs of the caller's to run at moments of a container's life.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use carrack_linux::process;
+use carrack_oci::runtime as oci;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::Pid;
+
+use crate::error::HookError;
+
+/// The hooks of a configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Hooks {
+    pub(crate) prestart: Vec<oci::Hook>,
+    pub(crate) create_runtime: Vec<oci::Hook>,
+    pub(crate) create_container: Vec<oci::Hook>,
+    pub(crate) start_container: Vec<oci::Hook>,
+    pub(crate) poststart: Vec<oci::Hook>,
+    pub(crate) poststop: Vec<oci::Hook>,
+}
+
+impl Hooks {
+    pub(crate) fn of(spec: &oci::Spec) -> Self {
+        let Some(hooks) = spec.hooks() else { return Self::default() };
+        let list = |hooks: &Option<Vec<oci::Hook>>| hooks.clone().unwrap_or_default();
+        Self {
+            prestart: list(hooks.prestart()),
+            create_runtime: list(hooks.create_runtime()),
+            create_container: list(hooks.create_container()),
+            start_container: list(hooks.start_container()),
+            poststart: list(hooks.poststart()),
+            poststop: list(hooks.poststop()),
+        }
+    }
+
+    /// Whether creation has to stop for any of them.
+    pub(crate) fn any_before_start(&self) -> bool {
+        !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.create_container.is_empty())
+    }
+}
+
+/// Runs them in order, each with the container's state on its input; the first that fails
+/// is the last that runs.
+pub(crate) fn run(stage: &'static str, hooks: &[oci::Hook], state: &str) -> Result<(), HookError> {
+    hooks.iter().try_for_each(|hook| run_one(stage, hook, state))
+}
+
+/// The error with its cause, for a message that has to be one line.
+pub(crate) fn describe(error: &HookError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn run_one(stage: &'static str, hook: &oci::Hook, state: &str) -> Result<(), HookError> {
+    let path = hook.path();
+    let failed = |source| HookError::Run { stage, path: path.clone(), source };
+    let mut child = command(hook).spawn().map_err(failed)?;
+    if let Some(mut input) = child.stdin.take() {
+        // A hook need not read it.
+        input.write_all(state.as_bytes()).ok();
+    }
+    let ended = wait(&child, hook.timeout()).map_err(failed)?;
+    let Some(exit) = ended else {
+        child.kill().map_err(failed)?;
+        child.wait().map_err(failed)?;
+        return Err(HookError::TimedOut { stage, path: path.clone(), seconds: hook.timeout().unwrap_or_default() });
+    };
+    let code = exit.shell_code();
+    if code == 0 {
+        return Ok(());
+    }
+    Err(HookError::Failed { stage, path: path.clone(), code, output: last_words(&mut child) })
+}
+
+fn command(hook: &oci::Hook) -> Command {
+    let mut command = Command::new(hook.path());
+    let mut arguments = hook.args().iter().flatten();
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    command.args(arguments).env_clear();
+    for variable in hook.env().iter().flatten() {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        command.env(name, value);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// How it ended; `None` when it did not in time.
+fn wait(child: &Child, timeout: Option<i64>) -> io::Result<Option<process::Exit>> {
+    let pidfd = process::open(Pid::from_child(child))?;
+    let deadline = timeout
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| Timespec::try_from(left).unwrap_or_default());
+        let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
+        match rustix::event::poll(&mut watched, left.as_ref()) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return process::wait(pidfd.as_fd()).map(Some),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn last_words(child: &mut Child) -> String {
+    const MAX_WORDS: u64 = 4096;
+    let Some(errors) = child.stderr.take() else { return String::new() };
+    // It may have left the pipe to a process that lives on, so only what is there is read.
+    rustix::io::ioctl_fionbio(&errors, true).ok();
+    let mut words = Vec::new();
+    File::from(std::os::fd::OwnedFd::from(errors)).take(MAX_WORDS).read_to_end(&mut words).ok();
+    String::from_utf8_lossy(&words).trim().to_owned()
+}

@@ -1,0 +1,350 @@
+//! The life of a container's first process, from its birth to the user's program.
+//!
+//! This runs in a copy of the caller, inside the new namespaces. It never returns: it
+//! becomes the program, or reports a [`Failure`] and leaves. Everything it touches below
+//! the root goes through a [`RootedDir`], and everything it needs of the host was opened
+//! by the caller before.
+
+mod cgroup_mount;
+mod console;
+mod devices;
+mod masks;
+mod mounts;
+mod program;
+mod user;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use carrack_linux::mount::{self, Attributes, Change, Propagation};
+use carrack_linux::namespace::{self, Kinds};
+use carrack_linux::rooted::RootedDir;
+use carrack_linux::{process, seccomp};
+use rustix::fs::{Mode, OFlags};
+
+use crate::channel::{Channel, Message};
+use crate::failure::{Attempt, Failure};
+use crate::hooks::{self, Hooks};
+use crate::plan::{Plan, ProcessPlan};
+use crate::prepared::Prepared;
+use crate::stdio::Streams;
+
+use program::Program;
+pub(crate) use user::rlimit;
+
+/// What the first process is given.
+pub(crate) struct Inside<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) hooks: &'a Hooks,
+    pub(crate) state_json: &'a str,
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) channel: &'a Channel,
+    pub(crate) listener: &'a OwnedFd,
+    pub(crate) preserve_fds: u32,
+    /// Whether a namespace of control groups was made already.
+    pub(crate) joined: bool,
+}
+
+impl Inside<'_> {
+    /// Lives that life.
+    pub(crate) fn run(mut self) {
+        let failure = match self.set_up() {
+            Ok(()) => {
+                // Nothing of the caller's may stay open while we wait, perhaps for days.
+                let keep = self.listener.as_raw_fd();
+                match process::close_from_except(3 + self.preserve_fds, keep) {
+                    Ok(()) => return self.wait_and_become(),
+                    Err(error) => Failure::new("closing the caller's descriptors", &error),
+                }
+            }
+            Err(failure) => failure,
+        };
+        // If nobody listens any more, nobody needs to know.
+        self.channel.send(&Message::Failed(failure)).ok();
+        process::leave(1)
+    }
+
+    fn set_up(&mut self) -> Result<(), Failure> {
+        process::set_undumpable().attempt(|| "hiding from other processes".into())?;
+        if self.plan.has_user_namespace() {
+            expect(self.channel, |message| matches!(message, Message::Mapped))?;
+            user::become_mapped_root()?;
+        }
+        rustix::process::setsid().attempt(|| "starting a session".into())?;
+        user::new_session_keyring()?;
+        mount::set_root_propagation(self.outer_propagation())
+            .attempt(|| "detaching from the host's mounts".into())?;
+        let root = self.attach_root()?;
+        self.mount_all(&root)?;
+        let console = self.furnish(&root)?;
+        self.join_cgroup()?;
+        self.run_hooks()?;
+        self.enter_root(root)?;
+        let program = self.find_program()?;
+        drop(program);
+        self.prepared.stdio.install().attempt(|| "installing standard streams".into())?;
+        if let Some(terminal) = &console {
+            console::install(terminal)?;
+        }
+        let console = console.map(|terminal| terminal.master);
+        self.channel.send(&Message::Ready(console)).attempt(|| "reporting to the runtime".into())
+    }
+
+    fn outer_propagation(&self) -> Propagation {
+        match self.plan.propagation {
+            Some((Propagation::Private, _)) => Propagation::Private,
+            // The copy of the host's tree is dropped soon; it must not tell the host.
+            _ => Propagation::Slave,
+        }
+    }
+
+    /// Puts the root file system onto `/`. We still stand below it, at the host's root.
+    fn attach_root(&self) -> Result<RootedDir, Failure> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let host = rustix::fs::open("/", flags, Mode::empty()).attempt(|| "opening /".into())?;
+        let root = self.prepared.root.try_clone().attempt(|| "keeping the root file system".into())?;
+        mount::attach(root.as_fd(), host.as_fd()).attempt(|| "mounting the root file system".into())?;
+        Ok(RootedDir::from_fd(root))
+    }
+
+    fn mount_all(&mut self, root: &RootedDir) -> Result<(), Failure> {
+        for (index, planned) in self.plan.mounts.iter().enumerate() {
+            if planned.source == crate::plan::MountSource::Cgroup {
+                self.join_cgroup()?;
+                cgroup_mount::mount(root, planned, self.prepared)?;
+            } else {
+                let bind = self.prepared.binds.get(index).and_then(Option::as_ref);
+                mounts::mount(root, planned, bind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Devices, terminal, names, settings, and what must not be seen or written.
+    fn furnish(&self, root: &RootedDir) -> Result<Option<console::Terminal>, Failure> {
+        if self.plan.own_dev {
+            devices::make(root, self.plan, self.prepared)?;
+        }
+        let console = match &self.plan.process {
+            Some(process) if process.terminal => Some(console::open(root, process)?),
+            Some(_) | None => None,
+        };
+        if let Some(name) = &self.plan.hostname {
+            rustix::system::sethostname(name.as_bytes()).attempt(|| format!("setting the host name {name}"))?;
+        }
+        if let Some(name) = &self.plan.domainname {
+            rustix::system::setdomainname(name.as_bytes()).attempt(|| format!("setting the domain name {name}"))?;
+        }
+        user::write_sysctls(&self.plan.sysctls)?;
+        if let Some(process) = &self.plan.process {
+            make_working_directory(root, &process.cwd)?;
+        }
+        masks::read_only(root, &self.plan.readonly)?;
+        masks::mask(root, &self.plan.masked, &self.prepared.null)?;
+        if self.plan.rootfs_readonly {
+            let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
+            mount::set_attributes(root.root(), false, change)
+                .attempt(|| "making the root file system read-only".into())?;
+        }
+        Ok(console)
+    }
+
+    /// Waits for the control group, once, and makes it the root of a namespace.
+    fn join_cgroup(&mut self) -> Result<(), Failure> {
+        if self.joined {
+            return Ok(());
+        }
+        expect(self.channel, |message| matches!(message, Message::Joined))?;
+        if self.plan.new.contains(Kinds::CGROUP) {
+            namespace::unshare(Kinds::CGROUP).attempt(|| "making a cgroup namespace".into())?;
+        }
+        self.joined = true;
+        Ok(())
+    }
+
+    fn run_hooks(&self) -> Result<(), Failure> {
+        if !self.hooks.any_before_start() {
+            return Ok(());
+        }
+        self.channel.send(&Message::Prepared).attempt(|| "reporting to the runtime".into())?;
+        expect(self.channel, |message| matches!(message, Message::Hooked))?;
+        hooks::run("createContainer", &self.hooks.create_container, self.state_json)
+            .map_err(|error| Failure::refused(hooks::describe(&error), String::new()))
+    }
+
+    fn enter_root(&self, root: RootedDir) -> Result<(), Failure> {
+        mount::pivot_root(root.root()).attempt(|| "changing the root".into())?;
+        if let Some((propagation, recursive)) = self.plan.propagation {
+            let change = Change { propagation: Some(propagation), ..Change::default() };
+            mount::set_attributes(root.root(), recursive, change)
+                .attempt(|| "setting the propagation of the root".into())?;
+        }
+        Ok(())
+    }
+
+    /// A missing program is told at creation, when somebody still looks.
+    fn find_program(&self) -> Result<Option<Program>, Failure> {
+        self.plan.process.as_ref().map(|process| Program::find(process)).transpose()
+    }
+
+    /// Waits for the start, and becomes the program.
+    fn wait_and_become(&self) {
+        loop {
+            let Ok(starter) = rustix::net::accept_with(self.listener, rustix::net::SocketFlags::CLOEXEC) else {
+                continue; // Interrupted, or the starter left before we looked.
+            };
+            let mut request = [0; 1];
+            match rustix::io::read(&starter, &mut request) {
+                Ok(1) => {}
+                Ok(_) | Err(_) => continue,
+            }
+            let Some(process) = &self.plan.process else { process::leave(1) };
+            let finish = Finish {
+                process,
+                mapped: self.plan.has_user_namespace(),
+                personality: self.plan.personality,
+                preserve_fds: self.preserve_fds,
+            };
+            let failure = finish.run(self.prepared.init_program(), || {
+                hooks::run("startContainer", &self.hooks.start_container, self.state_json)
+                    .map_err(|error| Failure::refused(hooks::describe(&error), String::new()))
+            });
+            // If nobody listens any more, nobody needs to know.
+            rustix::io::write(&starter, &failure.encode()).ok();
+            process::leave(1)
+        }
+    }
+}
+
+/// A process that joins a container that runs.
+pub(crate) struct Newcomer<'a> {
+    pub(crate) process: &'a ProcessPlan,
+    pub(crate) streams: &'a Streams,
+    pub(crate) channel: &'a Channel,
+    /// The container's first process.
+    pub(crate) first: BorrowedFd<'a>,
+    /// Its namespaces, but for that of process ids, which this one was born in.
+    pub(crate) kinds: Kinds,
+    pub(crate) preserve_fds: u32,
+}
+
+impl Newcomer<'_> {
+    /// Joins, and becomes the program.
+    pub(crate) fn run(self) {
+        let failure = match self.join() {
+            Ok(()) => {
+                let finish = Finish {
+                    process: self.process,
+                    mapped: self.kinds.contains(Kinds::USER),
+                    personality: None,
+                    preserve_fds: self.preserve_fds,
+                };
+                finish.run(None, || Ok(()))
+            }
+            Err(failure) => failure,
+        };
+        // If nobody listens any more, nobody needs to know.
+        self.channel.send(&Message::Failed(failure)).ok();
+        process::leave(1)
+    }
+
+    fn join(&self) -> Result<(), Failure> {
+        process::set_undumpable().attempt(|| "hiding from the container's processes".into())?;
+        expect(self.channel, |message| matches!(message, Message::Joined))?;
+        namespace::enter_of(self.first, self.kinds).attempt(|| "entering the container's namespaces".into())?;
+        if self.kinds.contains(Kinds::USER) {
+            user::become_mapped_root()?;
+        }
+        rustix::process::setsid().attempt(|| "starting a session".into())?;
+        user::new_session_keyring()?;
+        self.streams.install().attempt(|| "installing standard streams".into())?;
+        if self.process.terminal {
+            let root = RootedDir::open(Path::new("/")).attempt(|| "opening the container's root".into())?;
+            let terminal = console::open_pair(&root, self.process)?;
+            console::install(&terminal)?;
+            let master = Some(terminal.master);
+            self.channel.send(&Message::Ready(master)).attempt(|| "handing over the terminal".into())?;
+        }
+        Ok(())
+    }
+}
+
+fn expect(channel: &Channel, wanted: impl Fn(&Message) -> bool) -> Result<(), Failure> {
+    match channel.receive() {
+        Ok(Some(message)) if wanted(&message) => Ok(()),
+        // The runtime was killed: nobody will ever start this container.
+        Ok(None) => process::leave(1),
+        Ok(Some(message)) => Err(Failure::refused("talking to the runtime", format!("it said {message:?}"))),
+        Err(error) => Err(Failure::new("talking to the runtime", &error)),
+    }
+}
+
+/// The working directory of an image need not be in its layers.
+fn make_working_directory(root: &RootedDir, cwd: &Path) -> Result<(), Failure> {
+    match root.make_directories(cwd, 0o755) {
+        Ok(_) => Ok(()),
+        // A file system that takes no writes may still hold it for the user; chdir decides.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM)) => Ok(()),
+        Err(error) => Err(working_directory_failure(cwd, &error)),
+    }
+}
+
+fn working_directory_failure(cwd: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(format!("changing to the working directory {}", cwd.display()), error);
+    match error.raw_os_error() {
+        Some(libc::ELOOP) => failure.hint("it leads through a link of /proc, out of the container"),
+        _ => failure,
+    }
+}
+
+/// The last steps, the same for a first process and for one that comes later.
+pub(crate) struct Finish<'a> {
+    pub(crate) process: &'a ProcessPlan,
+    /// Whether limits were set from outside, where the privilege is.
+    pub(crate) mapped: bool,
+    pub(crate) personality: Option<u32>,
+    pub(crate) preserve_fds: u32,
+}
+
+impl Finish<'_> {
+    /// Gives up privileges and becomes the program; returns why it could not.
+    pub(crate) fn run(
+        &self,
+        init: Option<&OwnedFd>,
+        hooks: impl FnOnce() -> Result<(), Failure>,
+    ) -> Failure {
+        match self.give_up_privileges(hooks) {
+            Ok(()) => program::execute(self.process, init, 3 + self.preserve_fds),
+            Err(failure) => failure,
+        }
+    }
+
+    fn give_up_privileges(&self, hooks: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        let process = self.process;
+        if let Some(personality) = self.personality {
+            user::set_personality(personality)?;
+        }
+        if !self.mapped {
+            user::set_rlimits(&process.rlimits)?;
+        }
+        if let Some(priority) = process.io_priority {
+            user::set_io_priority(priority)?;
+        }
+        if process.no_new_privileges {
+            rustix::thread::set_no_new_privs(true).attempt(|| "setting no_new_privs".into())?;
+        } else {
+            // Afterwards the privilege to load it is gone.
+            load_filter(process.seccomp.as_ref())?;
+        }
+        user::switch(process)?;
+        hooks()?;
+        if process.no_new_privileges {
+            load_filter(process.seccomp.as_ref())?;
+        }
+        Ok(())
+    }
+}
+
+fn load_filter(filter: Option<&seccomp::Filter>) -> Result<(), Failure> {
+    filter.map_or(Ok(()), |filter| filter.load().attempt(|| "loading the seccomp filter".into()))
+}

@@ -1,0 +1,127 @@
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use carrack_linux::mount::{self, Attributes, Change, Filesystem};
+use carrack_linux::rooted::RootedDir;
+use rustix::fs::FileType;
+
+use crate::failure::{Attempt, Failure};
+use crate::plan::{MountPlan, MountSource};
+use crate::prepared::Bind;
+
+/// The magic number of `/proc`.
+const PROC: i64 = 0x9fa0;
+
+/// Files below `/proc` that callers replace by ones made for the container.
+const REPLACEABLE: [&str; 12] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/fs/binfmt_misc",
+];
+
+/// Makes one mount where the plan wants it.
+pub(super) fn mount(root: &RootedDir, planned: &MountPlan, bind: Option<&Bind>) -> Result<(), Failure> {
+    let shown = planned.destination.display();
+    let (tree, target) = match (&planned.source, bind) {
+        (MountSource::New { kind, source, options }, _) => {
+            let target = directory(root, &planned.destination, kind)?;
+            (new(kind, source, options, planned, &target)?, target)
+        }
+        (_, Some(bind)) => {
+            let tree = bind.tree.try_clone().attempt(|| format!("keeping the mount for {shown}"))?;
+            (tree, target(root, &planned.destination, bind.is_directory)?)
+        }
+        (_, None) => return Err(Failure::refused(format!("mounting {shown}"), "its source was not opened")),
+    };
+    refuse_proc(&target, planned)?;
+    mount::attach(tree.as_fd(), target.as_fd()).attempt(|| format!("mounting {shown}"))
+}
+
+/// The place for a mount, made if it is missing.
+pub(super) fn target(root: &RootedDir, path: &Path, is_directory: bool) -> Result<OwnedFd, Failure> {
+    let made = if is_directory {
+        root.make_directories(path, 0o755)
+    } else {
+        root.make_file(path, 0o644)
+    };
+    made.attempt(|| format!("making the mount point {}", path.display()))
+}
+
+/// `/proc` and `/sys` must be where the kernel's own paths expect them.
+fn directory(root: &RootedDir, path: &Path, kind: &str) -> Result<OwnedFd, Failure> {
+    if matches!(kind, "proc" | "sysfs")
+        && let Ok(found) = root.handle_nofollow(path)
+    {
+        let stat = rustix::fs::fstat(&found).attempt(|| format!("looking at {}", path.display()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            let attempt = format!("mounting {}", path.display());
+            return Err(Failure::refused(attempt, "the image has something else than a directory there"));
+        }
+    }
+    target(root, path, true)
+}
+
+/// A volume must not land on `/proc`, where we and others read what the kernel says.
+fn refuse_proc(target: &OwnedFd, planned: &MountPlan) -> Result<(), Failure> {
+    let allowed = REPLACEABLE.iter().any(|path| planned.destination == Path::new(path));
+    if !planned.is_bind() || allowed {
+        return Ok(());
+    }
+    let shown = planned.destination.display();
+    let kind = rustix::fs::fstatfs(target).attempt(|| format!("looking at {shown}"))?;
+    if kind.f_type == PROC {
+        let hint = "it leads into /proc, where only a few files may be replaced";
+        return Err(Failure::refused(format!("mounting {shown}"), hint));
+    }
+    Ok(())
+}
+
+fn new(
+    kind: &str,
+    source: &str,
+    options: &[(String, Option<String>)],
+    planned: &MountPlan,
+    target: &OwnedFd,
+) -> Result<OwnedFd, Failure> {
+    let shown = planned.destination.display();
+    let make = || -> std::io::Result<OwnedFd> {
+        let filesystem = Filesystem::open(kind)?;
+        filesystem.set("source", source)?;
+        for (key, value) in options {
+            match value {
+                Some(value) => filesystem.set(key, value)?,
+                None => filesystem.flag(key)?,
+            }
+        }
+        if kind == "tmpfs" && !options.iter().any(|(key, _)| key == "mode") {
+            // What the image says about the directory goes on holding.
+            let mode = rustix::fs::fstat(target)?.st_mode & 0o7777;
+            filesystem.set("mode", &format!("{mode:o}"))?;
+        }
+        filesystem.mount(planned.change.set | planned.recursive.set)
+    };
+    let tree = make().attempt(|| format!("mounting {shown}"))?;
+    if let Some((propagation, recursive)) = planned.propagation {
+        let change = Change { propagation: Some(propagation), ..Change::default() };
+        mount::set_attributes(tree.as_fd(), recursive, change)
+            .attempt(|| format!("setting the propagation of {shown}"))?;
+    }
+    Ok(tree)
+}
+
+/// An empty directory nothing can be done with.
+pub(super) fn empty_directory() -> std::io::Result<OwnedFd> {
+    let filesystem = Filesystem::open("tmpfs")?;
+    filesystem.set("nr_inodes", "1")?;
+    filesystem.set("nr_blocks", "1")?;
+    filesystem.mount(Attributes::READ_ONLY | Attributes::NO_DEV | Attributes::NO_EXEC | Attributes::NO_SUID)
+}

@@ -1,0 +1,104 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use carrack_linux::capability;
+use carrack_linux::mount::{Attributes, Filesystem};
+use carrack_linux::process;
+use carrack_linux::rooted::RootedDir;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Gid, Uid};
+
+use crate::failure::{Attempt, Failure};
+use crate::plan::{ProcessPlan, Rlimit};
+
+/// Becomes the container's root, now that it is mapped to somebody.
+pub(super) fn become_mapped_root() -> Result<(), Failure> {
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).attempt(|| "becoming group 0 of the user namespace".into())?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).attempt(|| "becoming user 0 of the user namespace".into())?;
+    rustix::thread::set_thread_groups(&[]).attempt(|| "leaving the caller's groups".into())?;
+    // A change of user makes a process visible again.
+    process::set_undumpable().attempt(|| "hiding from other processes".into())
+}
+
+/// Keys of the caller's session are not the container's.
+pub(super) fn new_session_keyring() -> Result<(), Failure> {
+    match process::new_session_keyring() {
+        // A kernel without keys has none to leave behind; a filter around us may forbid it.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
+        answer => answer.attempt(|| "making a session keyring".into()),
+    }
+}
+
+/// Writes kernel settings through a `/proc` of our own, which no mount can redirect
+/// (CVE-2025-52881).
+pub(super) fn write_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Failure> {
+    if sysctls.is_empty() {
+        return Ok(());
+    }
+    let proc = Filesystem::open("proc")
+        .and_then(|filesystem| filesystem.mount(Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC))
+        .attempt(|| "mounting a /proc for settings".into())?;
+    let proc = RootedDir::from_fd(proc);
+    for (path, value) in sysctls {
+        let attempt = || format!("setting {path} to {value:?}");
+        let file = proc
+            .open_with(&Path::new("sys").join(path), OFlags::WRONLY | OFlags::NOFOLLOW, Mode::empty())
+            .attempt(attempt)?;
+        rustix::io::write(&file, value.as_bytes()).attempt(attempt)?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_rlimits(limits: &[Rlimit]) -> Result<(), Failure> {
+    for limit in limits {
+        let value = rlimit(limit);
+        rustix::process::setrlimit(limit.resource, value)
+            .attempt(|| format!("limiting {:?} to {} and {}", limit.resource, limit.soft, limit.hard))?;
+    }
+    Ok(())
+}
+
+/// All ones mean no limit.
+pub(crate) fn rlimit(limit: &Rlimit) -> rustix::process::Rlimit {
+    let bound = |value: u64| (value != u64::MAX).then_some(value);
+    rustix::process::Rlimit { current: bound(limit.soft), maximum: bound(limit.hard) }
+}
+
+pub(super) fn set_personality(personality: u32) -> Result<(), Failure> {
+    process::set_personality(personality).attempt(|| "setting the personality".into())
+}
+
+pub(super) fn set_io_priority(priority: i32) -> Result<(), Failure> {
+    process::set_io_priority(priority).attempt(|| "setting the I/O priority".into())
+}
+
+/// Becomes the program's user, with the program's capabilities, in its directory.
+pub(super) fn switch(process: &ProcessPlan) -> Result<(), Failure> {
+    let early = change_directory(&process.cwd);
+    capability::limit_bounding(process.capabilities.bounding)
+        .attempt(|| "limiting the capabilities to be had".into())?;
+    capability::keep_across_user_change().attempt(|| "keeping capabilities".into())?;
+    let groups: Vec<Gid> = process.groups.iter().map(|&group| Gid::from_raw(group)).collect();
+    rustix::thread::set_thread_groups(&groups).attempt(|| "setting additional groups".into())?;
+    let (uid, gid) = (Uid::from_raw(process.uid), Gid::from_raw(process.gid));
+    rustix::thread::set_thread_res_gid(gid, gid, gid).attempt(|| format!("becoming group {}", process.gid))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).attempt(|| format!("becoming user {}", process.uid))?;
+    // The directory may be the user's alone, or root's alone; either will do.
+    change_directory(&process.cwd).or(early)?;
+    capability::apply(&process.capabilities).attempt(|| "setting capabilities".into())?;
+    if let Some(mask) = process.umask {
+        rustix::process::umask(Mode::from_raw_mode(mask));
+    } else {
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+    }
+    Ok(())
+}
+
+/// Never through a link of `/proc`, which could lead out (CVE-2024-21626).
+fn change_directory(path: &Path) -> Result<(), Failure> {
+    RootedDir::open(Path::new("/"))
+        .and_then(|root| root.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()))
+        .and_then(|directory| Ok(rustix::process::fchdir(directory)?))
+        .map_err(|error| super::working_directory_failure(path, &error))
+}

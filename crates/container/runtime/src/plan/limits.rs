@@ -1,0 +1,153 @@
+use carrack_linux::cgroup::{
+    Cpu, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, DeviceWeight, Io, Limits, Memory,
+};
+use carrack_oci::runtime as oci;
+
+use super::Problems;
+
+/// The configuration's limits, and access to the devices every container has.
+pub(super) fn with_default_devices(linux: &oci::Linux, problems: &mut Problems) -> Limits {
+    let mut found = linux.resources().as_ref().map_or_else(Limits::default, |resources| limits(resources, problems));
+    if let Some(rules) = &mut found.devices {
+        rules.extend(default_rules());
+    }
+    found
+}
+
+/// Resources in the words of control groups.
+pub(super) fn limits(resources: &oci::LinuxResources, problems: &mut Problems) -> Limits {
+    let devices = resources.devices().as_ref().filter(|rules| !rules.is_empty());
+    Limits {
+        memory: resources.memory().as_ref().map_or_else(Memory::default, memory),
+        cpu: resources.cpu().as_ref().map_or_else(Cpu::default, cpu),
+        pids: resources.pids().as_ref().map(oci::LinuxPids::limit),
+        io: resources.block_io().as_ref().map_or_else(Io::default, |io| self::io(io, problems)),
+        huge_pages: resources
+            .hugepage_limits()
+            .iter()
+            .flatten()
+            .map(|limit| (limit.page_size().clone(), limit.limit()))
+            .collect(),
+        network_class: resources.network().as_ref().and_then(|network| network.class_id()),
+        network_priorities: resources
+            .network()
+            .iter()
+            .flat_map(|network| network.priorities().iter().flatten())
+            .map(|priority| (priority.name().clone(), priority.priority()))
+            .collect(),
+        rdma: resources
+            .rdma()
+            .iter()
+            .flatten()
+            .map(|(device, limit)| (device.clone(), (limit.hca_handles(), limit.hca_objects())))
+            .collect(),
+        devices: devices.map(|rules| rules.iter().flat_map(|rule| device_rules(rule, problems)).collect()),
+        unified: resources.unified().clone().unwrap_or_default().into_iter().collect(),
+    }
+}
+
+fn memory(memory: &oci::LinuxMemory) -> Memory {
+    Memory {
+        limit: memory.limit(),
+        reservation: memory.reservation(),
+        swap: memory.swap(),
+        kernel_tcp: memory.kernel_tcp(),
+        swappiness: memory.swappiness(),
+        disable_oom_killer: memory.disable_oom_killer(),
+    }
+}
+
+fn cpu(cpu: &oci::LinuxCpu) -> Cpu {
+    let text = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    Cpu {
+        // Zero means "not set" for these, as every caller writes it.
+        shares: cpu.shares().filter(|&value| value != 0),
+        quota: cpu.quota().filter(|&value| value != 0),
+        period: cpu.period().filter(|&value| value != 0),
+        burst: cpu.burst(),
+        idle: cpu.idle(),
+        realtime_runtime: cpu.realtime_runtime().filter(|&value| value != 0),
+        realtime_period: cpu.realtime_period().filter(|&value| value != 0),
+        cpus: text(cpu.cpus()),
+        mems: text(cpu.mems()),
+    }
+}
+
+fn io(io: &oci::LinuxBlockIo, problems: &mut Problems) -> Io {
+    if io.leaf_weight().is_some_and(|weight| weight != 0) {
+        problems.add("linux.resources.blockIO.leafWeight", "is gone from Linux; remove it");
+    }
+    let rates = |rates: &Option<Vec<oci::LinuxThrottleDevice>>| {
+        let rate = |rate: &oci::LinuxThrottleDevice| DeviceRate {
+            major: rate.major(),
+            minor: rate.minor(),
+            rate: rate.rate(),
+        };
+        rates.iter().flatten().map(rate).collect()
+    };
+    Io {
+        weight: io.weight().filter(|&weight| weight != 0),
+        weight_devices: io
+            .weight_device()
+            .iter()
+            .flatten()
+            .map(|device| DeviceWeight {
+                major: device.major(),
+                minor: device.minor(),
+                weight: device.weight().unwrap_or_default(),
+            })
+            .collect(),
+        read_bytes: rates(io.throttle_read_bps_device()),
+        write_bytes: rates(io.throttle_write_bps_device()),
+        read_operations: rates(io.throttle_read_iops_device()),
+        write_operations: rates(io.throttle_write_iops_device()),
+    }
+}
+
+fn device_rules(rule: &oci::LinuxDeviceCgroup, problems: &mut Problems) -> Vec<DeviceRule> {
+    let mut access = DeviceAccess::empty();
+    for letter in rule.access().as_deref().unwrap_or("rwm").chars() {
+        access |= match letter {
+            'r' => DeviceAccess::READ,
+            'w' => DeviceAccess::WRITE,
+            'm' => DeviceAccess::MAKE,
+            other => {
+                problems.add("linux.resources.devices", format!("access {other:?} is none of r, w and m"));
+                DeviceAccess::empty()
+            }
+        };
+    }
+    let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
+    let (major, minor) = (number(rule.major()), number(rule.minor()));
+    let kinds: &[DeviceKind] = match rule.typ() {
+        None | Some(oci::LinuxDeviceType::A) if major.is_none() && minor.is_none() && access == DeviceAccess::all() => {
+            &[DeviceKind::All]
+        }
+        // The kernel takes "all" only for everything at once; less is said for each kind.
+        None | Some(oci::LinuxDeviceType::A) => &[DeviceKind::Block, DeviceKind::Character],
+        Some(oci::LinuxDeviceType::B) => &[DeviceKind::Block],
+        Some(oci::LinuxDeviceType::C | oci::LinuxDeviceType::U) => &[DeviceKind::Character],
+        Some(oci::LinuxDeviceType::P) => {
+            problems.add("linux.resources.devices", "pipes are not devices; remove the rule");
+            &[]
+        }
+    };
+    kinds.iter().map(|&kind| DeviceRule { allow: rule.allow(), kind, major, minor, access }).collect()
+}
+
+/// Nodes may be made, and the harmless ones used.
+fn default_rules() -> impl Iterator<Item = DeviceRule> {
+    let node = |kind| DeviceRule { allow: true, kind, major: None, minor: None, access: DeviceAccess::MAKE };
+    let device = |major, minor| DeviceRule {
+        allow: true,
+        kind: DeviceKind::Character,
+        major: Some(major),
+        minor,
+        access: DeviceAccess::all(),
+    };
+    let devices = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)];
+    [node(DeviceKind::Character), node(DeviceKind::Block)]
+        .into_iter()
+        .chain(devices.into_iter().map(move |(major, minor)| device(major, Some(minor))))
+        .chain([device(136, None)])
+}

@@ -1,0 +1,193 @@
+use std::path::{Path, PathBuf};
+
+use carrack_linux::mount::{Attributes, Change, Propagation};
+use carrack_oci::runtime as oci;
+
+use super::Problems;
+
+/// One mount to make.
+#[derive(Clone, Debug)]
+pub(crate) struct MountPlan {
+    pub(crate) destination: PathBuf,
+    pub(crate) source: MountSource,
+    /// For the mount itself.
+    pub(crate) change: Change,
+    /// For it and all mounts below it.
+    pub(crate) recursive: Change,
+    pub(crate) propagation: Option<(Propagation, bool)>,
+}
+
+/// Where a mount comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MountSource {
+    /// A file or directory of the host.
+    Bind {
+        path: PathBuf,
+        recursive: bool,
+    },
+    /// The control groups as the container may see them.
+    Cgroup,
+    /// A new file system.
+    New {
+        kind: String,
+        source: String,
+        options: Vec<(String, Option<String>)>,
+    },
+}
+
+impl MountPlan {
+    pub(crate) fn is_bind(&self) -> bool {
+        matches!(self.source, MountSource::Bind { .. })
+    }
+}
+
+/// Plain options and the attribute each sets or clears.
+const ATTRIBUTES: &[(&str, bool, Attributes)] = &[
+    ("ro", true, Attributes::READ_ONLY),
+    ("rw", false, Attributes::READ_ONLY),
+    ("nosuid", true, Attributes::NO_SUID),
+    ("suid", false, Attributes::NO_SUID),
+    ("nodev", true, Attributes::NO_DEV),
+    ("dev", false, Attributes::NO_DEV),
+    ("noexec", true, Attributes::NO_EXEC),
+    ("exec", false, Attributes::NO_EXEC),
+    ("noatime", true, Attributes::NO_ATIME),
+    ("atime", false, Attributes::NO_ATIME),
+    ("strictatime", true, Attributes::STRICT_ATIME),
+    ("nostrictatime", false, Attributes::STRICT_ATIME),
+    ("nodiratime", true, Attributes::NO_DIR_ATIME),
+    ("diratime", false, Attributes::NO_DIR_ATIME),
+    ("nosymfollow", true, Attributes::NO_SYMFOLLOW),
+    ("symfollow", false, Attributes::NO_SYMFOLLOW),
+];
+
+/// Options that are the kernel's default and change nothing.
+const DEFAULTS: [&str; 6] = ["defaults", "async", "relatime", "rrelatime", "nomand", "norelatime"];
+
+/// Options we refuse, with what to do instead.
+const REFUSED: &[(&str, &str)] = &[
+    ("remount", "a mount is made once; name its final options"),
+    ("idmap", "mappings of ids on a mount are not supported; change the owner of the files"),
+    ("ridmap", "mappings of ids on a mount are not supported; change the owner of the files"),
+    ("tmpcopyup", "is not supported; copy the content into the image's directory instead"),
+    ("mand", "mandatory locks are gone from Linux; remove it"),
+];
+
+/// Every mount option with a meaning here, for `features`.
+pub(crate) const OPTION_NAMES: &[&str] = &[
+    "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "lazytime", "noatime",
+    "nodev", "nodiratime", "noexec", "nomand", "norelatime", "nostrictatime", "nosuid", "nosymfollow",
+    "private", "ratime", "rbind", "rdev", "rdiratime", "relatime", "rexec", "rnoatime", "rnodev",
+    "rnodiratime", "rnoexec", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime",
+    "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw",
+    "shared", "slave", "strictatime", "suid", "symfollow", "sync", "unbindable",
+];
+
+/// `[r]private` and its like; with the `r`, for all mounts below too.
+pub(super) fn propagation(text: &str) -> Option<(Propagation, bool)> {
+    Some(match text {
+        "private" => (Propagation::Private, false),
+        "rprivate" => (Propagation::Private, true),
+        "slave" => (Propagation::Slave, false),
+        "rslave" => (Propagation::Slave, true),
+        "shared" => (Propagation::Shared, false),
+        "rshared" => (Propagation::Shared, true),
+        "unbindable" => (Propagation::Unbindable, false),
+        "runbindable" => (Propagation::Unbindable, true),
+        _ => return None,
+    })
+}
+
+pub(super) fn plan(mounts: &[oci::Mount], problems: &mut Problems) -> Vec<MountPlan> {
+    mounts
+        .iter()
+        .enumerate()
+        .map(|(index, mount)| one(mount, &format!("mounts[{index}]"), problems))
+        .collect()
+}
+
+fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
+    let has = |mappings: &Option<Vec<oci::LinuxIdMapping>>| mappings.as_ref().is_some_and(|list| !list.is_empty());
+    if has(mount.uid_mappings()) || has(mount.gid_mappings()) {
+        problems.add(field, "uidMappings and gidMappings are not supported; change the owner of the files");
+    }
+    // A relative destination counts from the root, as older configurations have it.
+    let destination = Path::new("/").join(mount.destination());
+    if destination == Path::new("/") {
+        problems.add(field, "a mount over / is not supported; set root.path instead");
+    }
+    let mut change = Change::default();
+    let mut recursive = Change::default();
+    let mut propagated = None;
+    let mut bind = None;
+    let mut data = Vec::new();
+    for option in mount.options().iter().flatten() {
+        if let Some(found) = propagation(option) {
+            propagated = Some(found);
+        } else if let Some((change, set, attribute)) = attribute(option, &mut change, &mut recursive) {
+            let (add, remove) = if set { (&mut change.set, &mut change.clear) } else { (&mut change.clear, &mut change.set) };
+            *add |= attribute;
+            *remove -= attribute;
+        } else if let Some((_, remedy)) = REFUSED.iter().find(|(name, _)| name == option) {
+            problems.add(field, format!("option {option:?}: {remedy}"));
+        } else if option == "bind" {
+            bind = bind.or(Some(false));
+        } else if option == "rbind" {
+            bind = Some(true);
+        } else if !DEFAULTS.contains(&option.as_str()) {
+            data.push(match option.split_once('=') {
+                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                None => (option.clone(), None),
+            });
+        }
+    }
+    let kind = mount.typ().clone().unwrap_or_default();
+    let bind = bind.or((kind == "bind").then_some(true));
+    let source = source(mount, kind, bind, data, field, problems);
+    MountPlan { destination, source, change, recursive, propagation: propagated }
+}
+
+/// The change an option belongs to; `r` in front makes it recursive.
+fn attribute<'a>(
+    option: &str,
+    change: &'a mut Change,
+    recursive: &'a mut Change,
+) -> Option<(&'a mut Change, bool, Attributes)> {
+    let find = |name: &str| ATTRIBUTES.iter().find(|(known, ..)| *known == name);
+    if let Some(&(_, set, attribute)) = find(option) {
+        return Some((change, set, attribute));
+    }
+    let &(_, set, attribute) = find(option.strip_prefix('r')?)?;
+    Some((recursive, set, attribute))
+}
+
+fn source(
+    mount: &oci::Mount,
+    kind: String,
+    bind: Option<bool>,
+    options: Vec<(String, Option<String>)>,
+    field: &str,
+    problems: &mut Problems,
+) -> MountSource {
+    if let Some(recursive) = bind {
+        let path = mount.source().clone().unwrap_or_default();
+        if path.as_os_str().is_empty() {
+            problems.add(field, "a bind mount needs a source");
+        }
+        for (key, _) in &options {
+            problems.add(field, format!("option {key:?} has no meaning for a bind mount"));
+        }
+        return MountSource::Bind { path, recursive };
+    }
+    match kind.as_str() {
+        "cgroup" | "cgroup2" => MountSource::Cgroup,
+        "" => {
+            problems.add(field, "has no type, and neither bind nor rbind among its options");
+            MountSource::Cgroup
+        }
+        _ => {
+            let source = mount.source().as_ref().map_or_else(|| kind.clone(), |path| path.display().to_string());
+            MountSource::New { kind, source, options }
+        }
+    }
+}

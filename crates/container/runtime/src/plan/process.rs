@@ -1,0 +1,178 @@
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use carrack_linux::capability::{self, Sets};
+use carrack_linux::seccomp::Filter;
+use carrack_oci::runtime as oci;
+
+use super::{Problems, seccomp};
+use crate::error::SpecError;
+
+/// A program to run, and as what.
+#[derive(Debug)]
+pub(crate) struct ProcessPlan {
+    pub(crate) args: Vec<CString>,
+    pub(crate) env: Vec<CString>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) umask: Option<u32>,
+    /// Absent: none at all.
+    pub(crate) capabilities: Sets,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) seccomp: Option<Filter>,
+    pub(crate) rlimits: Vec<Rlimit>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) terminal: bool,
+    pub(crate) console_size: Option<(u16, u16)>,
+    pub(crate) io_priority: Option<i32>,
+}
+
+/// A limit of `setrlimit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rlimit {
+    pub(crate) resource: rustix::process::Resource,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+/// Works out a process; `None` when it names no program.
+pub(super) fn plan(
+    process: &oci::Process,
+    profile: Option<&oci::LinuxSeccomp>,
+    problems: &mut Problems,
+) -> Result<Option<ProcessPlan>, SpecError> {
+    let refuse = |present: bool, field: &str, problems: &mut Problems| {
+        if present {
+            problems.add(field, "is not supported; remove it");
+        }
+    };
+    let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    refuse(filled(process.apparmor_profile()), "process.apparmorProfile", problems);
+    refuse(filled(process.selinux_label()), "process.selinuxLabel", problems);
+    refuse(process.scheduler().is_some(), "process.scheduler", problems);
+    refuse(process.exec_cpu_affinity().is_some(), "process.execCPUAffinity", problems);
+    let args = process.args().as_deref().unwrap_or_default();
+    if args.is_empty() {
+        problems.add("process.args", "is empty; name a program");
+    }
+    if !process.cwd().is_absolute() {
+        problems.add("process.cwd", format!("{} is not absolute", process.cwd().display()));
+    }
+    let user = process.user();
+    let plan = ProcessPlan {
+        args: strings(args.iter().map(|arg| arg.as_bytes()), "process.args", problems),
+        env: strings(process.env().iter().flatten().map(|variable| variable.as_bytes()), "process.env", problems),
+        cwd: process.cwd().clone(),
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask(),
+        capabilities: sets(process.capabilities().as_ref(), problems),
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        seccomp: match profile {
+            Some(profile) => seccomp::compile(profile, problems)?,
+            None => None,
+        },
+        rlimits: rlimits(process, problems),
+        oom_score_adj: process.oom_score_adj(),
+        terminal: process.terminal().unwrap_or(false),
+        console_size: process.console_size().map(|size| (side(size.width()), side(size.height()))),
+        io_priority: process.io_priority().as_ref().map(io_priority),
+    };
+    if plan.cwd.as_os_str().as_bytes().contains(&0) {
+        problems.add("process.cwd", "contains a NUL byte");
+    }
+    Ok(Some(plan))
+}
+
+fn side(length: u64) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+fn strings<'a>(
+    texts: impl Iterator<Item = &'a [u8]>,
+    field: &str,
+    problems: &mut Problems,
+) -> Vec<CString> {
+    let mut found = Vec::new();
+    for text in texts {
+        match CString::new(text) {
+            Ok(text) => found.push(text),
+            Err(_) => problems.add(field, "contains a NUL byte"),
+        }
+    }
+    found
+}
+
+fn sets(capabilities: Option<&oci::LinuxCapabilities>, problems: &mut Problems) -> Sets {
+    let Some(capabilities) = capabilities else { return Sets::default() };
+    let mut set = |names: &Option<oci::Capabilities>| {
+        let mut all = capability::Set::empty();
+        for name in names.iter().flatten() {
+            match capability::parse(&name.to_string()) {
+                Some(one) => all |= one,
+                None => problems.add("process.capabilities", format!("{name} is not known")),
+            }
+        }
+        all
+    };
+    Sets {
+        bounding: set(capabilities.bounding()),
+        effective: set(capabilities.effective()),
+        permitted: set(capabilities.permitted()),
+        inheritable: set(capabilities.inheritable()),
+        ambient: set(capabilities.ambient()),
+    }
+}
+
+fn rlimits(process: &oci::Process, problems: &mut Problems) -> Vec<Rlimit> {
+    let mut found: Vec<Rlimit> = Vec::new();
+    for limit in process.rlimits().iter().flatten() {
+        let resource = resource(limit.typ());
+        if found.iter().any(|known| known.resource == resource) {
+            problems.add("process.rlimits", format!("{} is listed twice", limit.typ()));
+        }
+        if limit.soft() > limit.hard() {
+            problems.add("process.rlimits", format!("{}: soft is above hard", limit.typ()));
+        }
+        found.push(Rlimit { resource, soft: limit.soft(), hard: limit.hard() });
+    }
+    found
+}
+
+fn resource(kind: oci::PosixRlimitType) -> rustix::process::Resource {
+    use oci::PosixRlimitType as Oci;
+    use rustix::process::Resource;
+    match kind {
+        Oci::RlimitCpu => Resource::Cpu,
+        Oci::RlimitFsize => Resource::Fsize,
+        Oci::RlimitData => Resource::Data,
+        Oci::RlimitStack => Resource::Stack,
+        Oci::RlimitCore => Resource::Core,
+        Oci::RlimitRss => Resource::Rss,
+        Oci::RlimitNproc => Resource::Nproc,
+        Oci::RlimitNofile => Resource::Nofile,
+        Oci::RlimitMemlock => Resource::Memlock,
+        Oci::RlimitAs => Resource::As,
+        Oci::RlimitLocks => Resource::Locks,
+        Oci::RlimitSigpending => Resource::Sigpending,
+        Oci::RlimitMsgqueue => Resource::Msgqueue,
+        Oci::RlimitNice => Resource::Nice,
+        Oci::RlimitRtprio => Resource::Rtprio,
+        Oci::RlimitRttime => Resource::Rttime,
+    }
+}
+
+/// Class and level in the one number `ioprio_set` takes.
+fn io_priority(priority: &oci::LinuxIOPriority) -> i32 {
+    let class = match priority.class() {
+        oci::IOPriorityClass::IoprioClassRt => 1,
+        oci::IOPriorityClass::IoprioClassBe => 2,
+        oci::IOPriorityClass::IoprioClassIdle => 3,
+    };
+    let level = i32::try_from(priority.priority().clamp(0, 7)).unwrap_or(0);
+    (class << 13) | level
+}

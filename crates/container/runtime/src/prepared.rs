@@ -1,0 +1,170 @@
+//! What the first process needs of the host, opened before it is born.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use carrack_linux::cgroup::{Group, Hierarchy, Layout};
+use carrack_linux::mount::{self, Change, Propagation};
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::error::CreateError;
+use crate::plan::{MountPlan, MountSource, Plan};
+use crate::stdio::Streams;
+
+/// Descriptors, and nothing that would have to be looked up.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The root file system, attached nowhere.
+    pub(crate) root: OwnedFd,
+    /// For each mount of the plan that is a bind: its tree, attached nowhere.
+    pub(crate) binds: Vec<Option<Bind>>,
+    /// The host's `/dev/null`, attached nowhere.
+    pub(crate) null: OwnedFd,
+    /// With a user namespace, where nodes cannot be made: the host's devices.
+    pub(crate) devices: Vec<(PathBuf, OwnedFd)>,
+    /// The container's control groups, for showing them to it.
+    pub(crate) hierarchies: Vec<(Hierarchy, Option<OwnedFd>)>,
+    pub(crate) stdio: Streams,
+    /// The program to run as process 1 in front of the user's.
+    pub(crate) init: Option<OwnedFd>,
+}
+
+/// A tree to attach.
+#[derive(Debug)]
+pub(crate) struct Bind {
+    pub(crate) tree: OwnedFd,
+    pub(crate) is_directory: bool,
+}
+
+fn host(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> CreateError {
+    let attempt = attempt.into();
+    move |source| CreateError::Host { attempt, source }
+}
+
+impl Prepared {
+    pub(crate) fn new(
+        plan: &Plan,
+        layout: &Layout,
+        group: &Group,
+        stdio: Streams,
+        init: Option<OwnedFd>,
+    ) -> Result<Self, CreateError> {
+        let devices = if plan.has_user_namespace() { host_devices(plan)? } else { Vec::new() };
+        Ok(Self {
+            root: root(plan)?,
+            binds: plan.mounts.iter().map(bind).collect::<Result<_, _>>()?,
+            null: null()?,
+            devices,
+            hierarchies: hierarchies(plan, layout, group)?,
+            stdio,
+            init,
+        })
+    }
+
+    pub(crate) fn init_program(&self) -> Option<&OwnedFd> {
+        self.init.as_ref()
+    }
+}
+
+fn handle(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty())?)
+}
+
+fn root(plan: &Plan) -> Result<OwnedFd, CreateError> {
+    let path = plan.rootfs.display();
+    let directory = handle(&plan.rootfs, OFlags::DIRECTORY)
+        .map_err(host(format!("opening the root file system {path} (root.path)")))?;
+    let tree = mount::clone_tree(directory.as_fd(), true)
+        .map_err(host(format!("copying the mount of the root file system {path}")))?;
+    detach_from_host(&tree, plan.propagation).map_err(host(format!("setting the propagation of {path}")))?;
+    Ok(tree)
+}
+
+/// Mounts made on the host may still arrive, unless asked otherwise; none goes back,
+/// unless asked for.
+fn detach_from_host(tree: &OwnedFd, asked: Option<(Propagation, bool)>) -> io::Result<()> {
+    if !matches!(asked, Some((Propagation::Shared, _))) {
+        let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
+        mount::set_attributes(tree.as_fd(), true, slave)?;
+    }
+    Ok(())
+}
+
+fn bind(planned: &MountPlan) -> Result<Option<Bind>, CreateError> {
+    let MountSource::Bind { path, recursive } = &planned.source else { return Ok(None) };
+    let shown = path.display();
+    let source = handle(path, OFlags::empty())
+        .map_err(host(format!("opening {shown}, the source of the mount at {}", planned.destination.display())))?;
+    let stat = rustix::fs::fstat(&source).map_err(io::Error::from).map_err(host(format!("looking at {shown}")))?;
+    let tree = mount::clone_tree(source.as_fd(), *recursive).map_err(host(format!("copying the mount of {shown}")))?;
+    let changed = detach_from_host(&tree, planned.propagation)
+        .and_then(|()| set(&tree, true, planned.recursive))
+        .and_then(|()| set(&tree, false, planned.change))
+        .and_then(|()| match planned.propagation {
+            None => Ok(()),
+            Some((propagation, recursive)) => {
+                set(&tree, recursive, Change { propagation: Some(propagation), ..Change::default() })
+            }
+        });
+    changed.map_err(host(format!("applying the options of the mount of {shown}")))?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    Ok(Some(Bind { tree, is_directory }))
+}
+
+fn set(tree: &OwnedFd, recursive: bool, change: Change) -> io::Result<()> {
+    let nothing = change.set.is_empty() && change.clear.is_empty() && change.propagation.is_none();
+    if nothing { Ok(()) } else { mount::set_attributes(tree.as_fd(), recursive, change) }
+}
+
+/// The host's, and really that: the container's own could be a link to anything
+/// (CVE-2025-31133).
+fn null() -> Result<OwnedFd, CreateError> {
+    let path = Path::new("/dev/null");
+    let open = || -> io::Result<OwnedFd> {
+        let file = handle(path, OFlags::NOFOLLOW)?;
+        let stat = rustix::fs::fstat(&file)?;
+        let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (1, 3);
+        if !is_null {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not the null device"));
+        }
+        mount::clone_tree(file.as_fd(), false)
+    };
+    open().map_err(host("opening the host's /dev/null"))
+}
+
+fn host_devices(plan: &Plan) -> Result<Vec<(PathBuf, OwnedFd)>, CreateError> {
+    let devices = plan.devices.iter().filter(|device| device.kind != FileType::Fifo);
+    devices
+        .map(|device| {
+            let open = || mount::clone_tree(handle(&device.path, OFlags::NOFOLLOW)?.as_fd(), false);
+            let tree = open().map_err(host(format!("opening the host's {}", device.path.display())))?;
+            Ok((device.path.clone(), tree))
+        })
+        .collect()
+}
+
+/// Without a namespace of its own the container is shown its groups by binding them.
+fn hierarchies(
+    plan: &Plan,
+    layout: &Layout,
+    group: &Group,
+) -> Result<Vec<(Hierarchy, Option<OwnedFd>)>, CreateError> {
+    use carrack_linux::namespace::Kinds;
+    let wanted = plan.mounts.iter().any(|mount| mount.source == MountSource::Cgroup);
+    if !wanted {
+        return Ok(Vec::new());
+    }
+    let own = plan.new.contains(Kinds::CGROUP);
+    let bind = |(hierarchy, directory): (&Hierarchy, PathBuf)| {
+        if own {
+            return Ok((hierarchy.clone(), None));
+        }
+        let tree = handle(&directory, OFlags::DIRECTORY)
+            .and_then(|handle| mount::clone_tree(handle.as_fd(), false))
+            .map_err(host(format!("opening control group {}", directory.display())))?;
+        Ok((hierarchy.clone(), Some(tree)))
+    };
+    layout.hierarchies().iter().zip(group.directories()).map(bind).collect()
+}

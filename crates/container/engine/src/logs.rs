@@ -80,7 +80,7 @@ impl Reader {
         let mut lines = VecDeque::new();
         let tail = self.request.tail.unwrap_or(usize::MAX);
         for path in files(&self.log, most_files) {
-            let Some(open) = Open::open(&path)? else { continue };
+            let Some(open) = Open::at(&path)? else { continue };
             let open = self.current.insert(open);
             while let Some(line) = open.next()? {
                 if !wanted(&self.request, line.at) {
@@ -107,7 +107,7 @@ impl Reader {
                 }
             }
             // The file was read to its end after its name was given to another, or this is it.
-            let now = Open::open(&self.log)?;
+            let now = Open::at(&self.log)?;
             match (&self.current, now) {
                 (_, None) => return Ok(lines),
                 (Some(open), Some(now)) if open.inode == now.inode => return Ok(lines),
@@ -137,7 +137,7 @@ fn wanted(request: &LogsRequest, at: Timestamp) -> bool {
 }
 
 impl Open {
-    fn open(path: &Path) -> io::Result<Option<Self>> {
+    fn at(path: &Path) -> io::Result<Option<Self>> {
         match File::open(path) {
             Ok(file) => {
                 let inode = file.metadata()?.ino();

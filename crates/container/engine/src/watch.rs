@@ -222,14 +222,10 @@ fn log_end(container: &Container, end: End) {
 /// Waits for a run's end, without a thread.
 pub(crate) async fn end_of(client: &Client) -> End {
     let client = client.clone();
-    let watch = match blocking(move || {
+    let watch = blocking(move || {
         client.watch().map_err(|source| EngineError::shim("watching a container", source))
-    })
-    .await
-    {
-        Ok(watch) => watch,
-        Err(_) => return End::Lost,
-    };
+    });
+    let Ok(watch) = watch.await else { return End::Lost };
     let Ok(ready) = Readable::of(watch.as_fd()) else { return End::Lost };
     if ready.wait().await.is_err() {
         return End::Lost;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use carrack_objects::compose::{self, Application, Environment};
 use carrack_objects::Problem;
+use carrack_objects::compose::{self, Application, Environment};
 
 use crate::exit;
 
@@ -62,11 +62,8 @@ impl Which {
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = std::path::absolute(parent.unwrap_or(Path::new(".")))?;
         let variables = variables(&directory)?;
-        let environment = Environment {
-            directory,
-            project: self.project.clone(),
-            variables: variables.clone(),
-        };
+        let environment =
+            Environment { directory, project: self.project.clone(), variables: variables.clone() };
         let application = compose::parse(&text, &file.display().to_string(), &environment)
             .map_err(|problems| refused(&problems))?;
         application
@@ -108,7 +105,8 @@ fn variables(directory: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     }
     let text = read(&file)?;
     let name = file.display().to_string();
-    let found = compose::parse_env_file(&text, &name, &shell).map_err(|problems| refused(&problems))?;
+    let found =
+        compose::parse_env_file(&text, &name, &shell).map_err(|problems| refused(&problems))?;
     let mut all: BTreeMap<String, String> = found.into_iter().collect();
     all.extend(shell);
     Ok(all)

@@ -129,4 +129,3 @@ fn await_end(process: &rustix::fd::OwnedFd, role: &str) -> anyhow::Result<()> {
     }
     Ok(())
 }
-

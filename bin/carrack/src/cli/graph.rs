@@ -35,7 +35,9 @@ impl GraphArgs {
             return Ok(ExitCode::SUCCESS);
         }
         if let Some(trouble) = graph.proxy.trouble.as_ref().filter(|_| !graph.proxy.answers) {
-            output::message(format_args!("what follows may be old: the node proxy does not answer: {trouble}"));
+            output::message(format_args!(
+                "what follows may be old: the node proxy does not answer: {trouble}"
+            ));
         }
         table(&graph.edges).print();
         Ok(ExitCode::SUCCESS)

@@ -14,10 +14,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::daemon;
+use crate::exit;
 use crate::output::table::Table;
 use crate::output::{self, Format, units};
 use crate::settings::Settings;
-use crate::exit;
 
 /// Opens the store of these settings.
 pub(crate) fn open(settings: &Settings) -> anyhow::Result<Images> {
@@ -91,7 +91,11 @@ impl ImagesArgs {
     }
 
     fn digest(&self, line: &Line) -> String {
-        if self.no_trunc { line.digest.to_string() } else { line.digest.hex().chars().take(12).collect() }
+        if self.no_trunc {
+            line.digest.to_string()
+        } else {
+            line.digest.hex().chars().take(12).collect()
+        }
     }
 }
 
@@ -149,7 +153,11 @@ impl SaveArgs {
             }
             None => images.save(&names, BufWriter::new(io::stdout().lock()))?,
         };
-        output::message(format_args!("saved {} image(s), {}", saved.images, units::size(saved.bytes)));
+        output::message(format_args!(
+            "saved {} image(s), {}",
+            saved.images,
+            units::size(saved.bytes)
+        ));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -185,13 +193,17 @@ impl LoadArgs {
         let images = open(settings)?;
         let input: Box<dyn Read> = match &self.input {
             Some(path) => {
-                let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+                let file =
+                    File::open(path).with_context(|| format!("opening {}", path.display()))?;
                 Box::new(BufReader::new(file))
             }
             None => Box::new(io::stdin().lock()),
         };
-        let from = self.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
-        let loaded = images.load(input, &LoadLimits::default()).with_context(|| format!("loading {from}"))?;
+        let from =
+            self.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
+        let loaded = images
+            .load(input, &LoadLimits::default())
+            .with_context(|| format!("loading {from}"))?;
         if self.format == Format::Json {
             let value = loaded.iter().map(|image| {
                 let names: Vec<String> = image.references.iter().map(ToString::to_string).collect();
@@ -203,7 +215,9 @@ impl LoadArgs {
         for image in &loaded {
             match image.references.as_slice() {
                 [] => output::line(format_args!("Loaded image: {}", image.digest)),
-                names => names.iter().for_each(|name| output::line(format_args!("Loaded image: {name}"))),
+                names => {
+                    names.iter().for_each(|name| output::line(format_args!("Loaded image: {name}")))
+                }
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -258,14 +272,21 @@ impl RemoveArgs {
             }
             Ok(_) => {}
             Err(CollectError::InUse { .. }) => {
-                output::message("another command is at work in the store; what is not used is freed later");
+                output::message(
+                    "another command is at work in the store; what is not used is freed later",
+                );
             }
             Err(error) => return Err(error.into()),
         }
         Ok(code)
     }
 
-    fn remove(&self, images: &Images, used: &BTreeMap<Digest, String>, name: &str) -> anyhow::Result<()> {
+    fn remove(
+        &self,
+        images: &Images,
+        used: &BTreeMap<Digest, String>,
+        name: &str,
+    ) -> anyhow::Result<()> {
         let image = images.find(name)?.with_context(|| format!("there is no image `{name}`"))?;
         if let Some(container) = used.get(&image.digest)
             && !self.force

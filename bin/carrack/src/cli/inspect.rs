@@ -57,10 +57,13 @@ impl InspectArgs {
         {
             return Ok(image);
         }
-        anyhow::bail!("there is no {} `{name}`", match self.kind {
-            Some(Kind::Container) => "container",
-            Some(Kind::Image) => "image",
-            None => "container or image",
-        })
+        anyhow::bail!(
+            "there is no {} `{name}`",
+            match self.kind {
+                Some(Kind::Container) => "container",
+                Some(Kind::Image) => "image",
+                None => "container or image",
+            }
+        )
     }
 }

@@ -119,4 +119,3 @@ async fn for_each(
     }
     Ok(code)
 }
-

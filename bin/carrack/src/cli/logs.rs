@@ -9,9 +9,9 @@ use futures_util::stream::SelectAll;
 use jiff::{Span, Timestamp};
 
 use super::daemon;
+use crate::exit;
 use crate::output::{self, Format};
 use crate::settings::Settings;
-use crate::exit;
 
 /// Show what containers wrote
 #[derive(Debug, clap::Args)]
@@ -116,7 +116,9 @@ fn choose<'a>(
     let mut chosen: Vec<&ContainerSummary> = Vec::new();
     for name in names {
         let is_meant = |one: &&ContainerSummary| {
-            one.name == *name || one.service == *name || (name.len() >= 4 && one.id.starts_with(name))
+            one.name == *name
+                || one.service == *name
+                || (name.len() >= 4 && one.id.starts_with(name))
         };
         let meant: Vec<_> = containers.iter().filter(is_meant).collect();
         if meant.is_empty() {
@@ -132,7 +134,9 @@ fn tail(text: &str) -> anyhow::Result<Option<usize>> {
     if text == "all" {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| exit::usage(format!("`--tail {text}` is neither a count nor `all`")))
+    text.parse()
+        .map(Some)
+        .map_err(|_| exit::usage(format!("`--tail {text}` is neither a count nor `all`")))
 }
 
 /// A moment written as a time or as an age before now.
@@ -142,6 +146,8 @@ fn moment(text: &str) -> anyhow::Result<Timestamp> {
     }
     let age = text.parse::<Span>().ok().and_then(|span| Timestamp::now().checked_sub(span).ok());
     age.ok_or_else(|| {
-        exit::usage(format!("`{text}` is neither a time (2026-11-23T10:00:00Z) nor an age (10m, 2h)"))
+        exit::usage(format!(
+            "`{text}` is neither a time (2026-11-23T10:00:00Z) nor an age (10m, 2h)"
+        ))
     })
 }

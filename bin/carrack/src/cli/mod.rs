@@ -54,19 +54,53 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 struct Places {
     /// Directory for what outlives a reboot
-    #[arg(long, global = true, env = "CARRACK_ROOT", default_value = "/var/lib/carrack", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "CARRACK_ROOT",
+        default_value = "/var/lib/carrack",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     root: PathBuf,
     /// Directory for sockets, mounts and bundles
-    #[arg(long, global = true, env = "CARRACK_RUN", default_value = "/run/carrack", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "CARRACK_RUN",
+        default_value = "/run/carrack",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     run_dir: PathBuf,
     /// The static runtime [default: carrack-runtime beside this program]
-    #[arg(long, global = true, env = "CARRACK_RUNTIME", value_name = "FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "CARRACK_RUNTIME",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
     runtime_program: Option<PathBuf>,
     /// Loopback port of the page, the graph and the metrics
-    #[arg(long, global = true, env = "CARRACK_PAGE_PORT", default_value_t = 4090, value_name = "PORT", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "CARRACK_PAGE_PORT",
+        default_value_t = 4090,
+        value_name = "PORT",
+        hide_env_values = true
+    )]
     page_port: u16,
     /// Trust domain of the identities issued here
-    #[arg(long, global = true, env = "CARRACK_TRUST_DOMAIN", default_value = "carrack.internal", value_name = "NAME", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "CARRACK_TRUST_DOMAIN",
+        default_value = "carrack.internal",
+        value_name = "NAME",
+        hide_env_values = true
+    )]
     trust_domain: String,
 }
 

@@ -8,11 +8,11 @@ use carrack_control::api::{Applied, ApplyRequest, Enforcement, PolicyFile};
 use carrack_control::client::{ClientError, ControlClient};
 
 use super::daemon;
+use crate::exit;
 use crate::output::progress::Display;
 use crate::output::table::Table;
 use crate::output::{self, Format};
 use crate::settings::Settings;
-use crate::exit;
 
 /// Put traffic policies in force
 #[derive(Debug, clap::Args)]
@@ -68,7 +68,8 @@ impl DeleteArgs {
         let mut code = ExitCode::SUCCESS;
         for file in &self.files {
             let name = name_of(file)?;
-            let applied = client.delete(&self.target.project, Some(&name)).await.map_err(refusal)?;
+            let applied =
+                client.delete(&self.target.project, Some(&name)).await.map_err(refusal)?;
             code = confirm(&applied)?;
         }
         Ok(code)
@@ -119,13 +120,16 @@ pub(crate) async fn replace(
     display: &Display,
 ) -> anyhow::Result<()> {
     let client = client(settings).await?;
-    let request = ApplyRequest { project: project.to_owned(), files: files.to_vec(), replace: true };
+    let request =
+        ApplyRequest { project: project.to_owned(), files: files.to_vec(), replace: true };
     let applied = client.apply(&request).await.map_err(refusal)?;
     if !files.is_empty() {
         display.done("policies", &format!("{} in force", applied.policies.len()));
     }
     if let Enforcement::NotYet { reason } = &applied.enforcement {
-        return Err(exit::precondition(format!("the policies of {project} are not in force: {reason}")));
+        return Err(exit::precondition(format!(
+            "the policies of {project} are not in force: {reason}"
+        )));
     }
     Ok(())
 }
@@ -133,14 +137,16 @@ pub(crate) async fn replace(
 /// Reads policy files under the absolute names a person finds them by.
 pub(crate) fn read_files(files: &[PathBuf]) -> anyhow::Result<Vec<PolicyFile>> {
     let read = |file: &PathBuf| {
-        let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
         Ok(PolicyFile { file: name_of(file)?, text })
     };
     files.iter().map(read).collect()
 }
 
 fn name_of(file: &Path) -> anyhow::Result<String> {
-    let absolute = std::path::absolute(file).with_context(|| format!("resolving {}", file.display()))?;
+    let absolute =
+        std::path::absolute(file).with_context(|| format!("resolving {}", file.display()))?;
     Ok(absolute.display().to_string())
 }
 

@@ -33,7 +33,9 @@ impl PortsArgs {
     pub(crate) async fn execute(self, settings: &Settings) -> anyhow::Result<ExitCode> {
         let client = daemon::client(settings).await?;
         let containers = client.ps(false, None).await?;
-        let asked = containers.iter().filter(|one| self.container.as_ref().is_none_or(|name| one.name == *name));
+        let asked = containers
+            .iter()
+            .filter(|one| self.container.as_ref().is_none_or(|name| one.name == *name));
         let mut lines = Vec::new();
         for container in asked {
             for port in &container.published {

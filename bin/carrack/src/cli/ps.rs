@@ -90,7 +90,8 @@ fn since(moment: Timestamp) -> String {
 
 /// What Docker writes in its STATUS column.
 fn status(container: &ContainerSummary) -> String {
-    let health = container.health.map(|health| format!(" ({})", health.as_str())).unwrap_or_default();
+    let health =
+        container.health.map(|health| format!(" ({})", health.as_str())).unwrap_or_default();
     match (container.status, container.started, container.exit) {
         (Status::Running, Some(started), _) => format!("Up {}{health}", since(started)),
         (Status::Paused, Some(started), _) => format!("Up {} (Paused)", since(started)),
@@ -107,7 +108,8 @@ fn status(container: &ContainerSummary) -> String {
 
 fn ports(container: &ContainerSummary) -> String {
     let published: BTreeSet<String> = container.published.iter().map(published).collect();
-    let reached: BTreeSet<u16> = container.published.iter().map(|port| port.container_port).collect();
+    let reached: BTreeSet<u16> =
+        container.published.iter().map(|port| port.container_port).collect();
     let exposed = container.exposed.iter().filter(|port| !reached.contains(port));
     let exposed = exposed.map(|port| format!("{port}/tcp"));
     published.into_iter().chain(exposed).collect::<Vec<_>>().join(", ")

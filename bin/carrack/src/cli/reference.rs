@@ -16,7 +16,8 @@ fn reference() -> String {
         let name = verb.get_name().to_owned();
         let help = verb.clone().term_width(100).render_long_help().to_string();
         let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-        write!(text, "\n## carrack {name}\n\n```text\n{}\n```\n", lines.join("\n").trim_end()).expect("a string");
+        write!(text, "\n## carrack {name}\n\n```text\n{}\n```\n", lines.join("\n").trim_end())
+            .expect("a string");
     }
     text
 }

@@ -10,8 +10,8 @@ use carrack_engine::client::EngineClient;
 use carrack_objects::compose::{Mount, MountKind, PidsLimit, Port, Restart, Volume};
 use indexmap::IndexMap;
 
-use super::streams::{self, Join};
 use super::daemon;
+use super::streams::{self, Join};
 use crate::settings::Settings;
 use crate::{exit, output};
 
@@ -118,7 +118,12 @@ impl RunArgs {
         self.attached(&client, &created.id, join).await
     }
 
-    async fn attached(&self, client: &EngineClient, id: &str, join: Join) -> anyhow::Result<ExitCode> {
+    async fn attached(
+        &self,
+        client: &EngineClient,
+        id: &str,
+        join: Join,
+    ) -> anyhow::Result<ExitCode> {
         let attach = AttachRequest {
             start: true,
             stdin: self.interactive,
@@ -146,7 +151,8 @@ impl RunArgs {
         for text in &self.volume {
             let mount = mount(text)?;
             if let MountKind::Volume { name: Some(name), .. } = &mount.kind {
-                let volume = Volume { name: name.clone(), external: false, labels: IndexMap::new() };
+                let volume =
+                    Volume { name: name.clone(), external: false, labels: IndexMap::new() };
                 request.volumes.insert(name.clone(), volume);
             }
             service.mounts.push(mount);
@@ -173,7 +179,9 @@ fn default_name(image: &str) -> String {
     let stem = last.split([':', '@']).next().unwrap_or(last);
     let label: String = stem
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' })
+        .map(
+            |letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' },
+        )
         .collect();
     label.trim_matches('-').to_owned()
 }
@@ -230,7 +238,8 @@ fn mount(text: &str) -> anyhow::Result<Mount> {
     }
     let is_path = source.starts_with(['/', '.', '~']);
     let kind = if is_path {
-        let source = std::path::absolute(PathBuf::from(source)).with_context(|| format!("resolving {source}"))?;
+        let source = std::path::absolute(PathBuf::from(source))
+            .with_context(|| format!("resolving {source}"))?;
         MountKind::Bind { source, create: true }
     } else {
         MountKind::Volume { name: Some(source.to_owned()), nocopy: false }

@@ -31,7 +31,9 @@ pub(crate) fn terminal_size() -> Option<(u16, u16)> {
 /// Refuses `-t` where there is no terminal to give, as Docker does.
 pub(crate) fn check_terminal(join: Join) -> anyhow::Result<()> {
     if join.terminal && join.stdin && !std::io::stdin().is_terminal() {
-        return Err(exit::usage("the input device is not a terminal; leave out -t, or use -i alone"));
+        return Err(exit::usage(
+            "the input device is not a terminal; leave out -t, or use -i alone",
+        ));
     }
     Ok(())
 }
@@ -155,6 +157,7 @@ pub(crate) fn refusal(error: ClientError) -> anyhow::Error {
     let message = error.to_string();
     match own {
         Some(causes) => causes.context(exit::Coded { code, message }),
-        None => anyhow::Error::from(error).context(exit::Coded { code, message: "the engine".to_owned() }),
+        None => anyhow::Error::from(error)
+            .context(exit::Coded { code, message: "the engine".to_owned() }),
     }
 }

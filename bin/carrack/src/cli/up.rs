@@ -13,8 +13,8 @@ use futures_util::StreamExt as _;
 use super::application::Which;
 use super::{daemon, policy, streams};
 use crate::compose::building::Builds;
-use crate::output::progress::{Display, Mode};
 use crate::output;
+use crate::output::progress::{Display, Mode};
 use crate::settings::Settings;
 
 /// Build, start and connect the application in a directory
@@ -73,7 +73,11 @@ impl UpArgs {
         let images = if self.no_build {
             BTreeMap::new()
         } else {
-            Builds::open(settings, self.pull)?.application(&application, &self.services, &display)?
+            Builds::open(settings, self.pull)?.application(
+                &application,
+                &self.services,
+                &display,
+            )?
         };
         let client = daemon::client(settings).await?;
         policy::replace(settings, &application.name, &policies, &display).await?;
@@ -105,9 +109,12 @@ impl UpArgs {
         request.no_start = self.no_start;
         request.wait = self.wait;
         for text in &self.scale {
-            let parsed = text.split_once('=').and_then(|(name, count)| Some((name, count.parse().ok()?)));
+            let parsed =
+                text.split_once('=').and_then(|(name, count)| Some((name, count.parse().ok()?)));
             let (name, count) = parsed.ok_or_else(|| {
-                crate::exit::usage(format!("`--scale {text}` is not understood; write SERVICE=COUNT"))
+                crate::exit::usage(format!(
+                    "`--scale {text}` is not understood; write SERVICE=COUNT"
+                ))
             })?;
             request.scale.insert(name.to_owned(), count);
         }
@@ -196,7 +203,9 @@ fn print_places(settings: &Settings, published: &BTreeMap<String, Vec<Published>
         for port in ports {
             let address = std::net::SocketAddr::new(port.host, port.host_port);
             match port.protocol {
-                Some(AppProtocol::Http) => output::line(format_args!("{service}: http://{address}/")),
+                Some(AppProtocol::Http) => {
+                    output::line(format_args!("{service}: http://{address}/"))
+                }
                 _ => output::line(format_args!("{service}: {address}")),
             }
         }

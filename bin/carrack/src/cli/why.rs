@@ -81,7 +81,8 @@ fn peer(peer: &Peer) -> String {
         (namespace, service) => format!("{namespace}/{service}"),
     };
     let address = peer.address.map(|address| format!(" at {address}")).unwrap_or_default();
-    let workload = peer.workload.as_ref().map(|workload| format!(" ({workload})")).unwrap_or_default();
+    let workload =
+        peer.workload.as_ref().map(|workload| format!(" ({workload})")).unwrap_or_default();
     format!("{name}{workload}{address}")
 }
 

@@ -87,11 +87,17 @@ impl Builds {
         })
     }
 
-    fn recipe(&self, file: &Path, tags: &[Reference], display: &Display) -> anyhow::Result<Outcome> {
+    fn recipe(
+        &self,
+        file: &Path,
+        tags: &[Reference],
+        display: &Display,
+    ) -> anyhow::Result<Outcome> {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("reading the recipe {}", file.display()))?;
         let recipe = Recipe::parse(&text, file).map_err(|error| exit::usage(error.to_string()))?;
-        let task = file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let task =
+            file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let shown = Shown { display, task: &task };
         let _lease = self.images.lease()?;
         let digest = build_recipe(&recipe, &self.packages, &self.images, None, &shown)?;
@@ -134,7 +140,12 @@ impl Builds {
         Ok(built)
     }
 
-    fn request(&self, application: &Application, build: &Build, tag: &str) -> anyhow::Result<BuildRequest> {
+    fn request(
+        &self,
+        application: &Application,
+        build: &Build,
+        tag: &str,
+    ) -> anyhow::Result<BuildRequest> {
         let mut request = BuildRequest::new(&build.context);
         request.dockerfile = match &build.dockerfile_inline {
             Some(text) => DockerfileSource::Text(text.clone()),
@@ -179,7 +190,8 @@ impl Source {
         no_cache: bool,
     ) -> anyhow::Result<Self> {
         let tags = tags.iter().map(|tag| reference(tag)).collect::<Result<Vec<_>, _>>()?;
-        let is_recipe = context.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let is_recipe =
+            context.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
         if is_recipe && context.is_file() {
             return Ok(Self::Recipe { file: context.to_path_buf(), tags });
         }
@@ -196,7 +208,9 @@ impl Source {
             "none" => RunNetwork::None,
             "host" => RunNetwork::Host,
             other => {
-                return Err(exit::usage(format!("`--network {other}` is none of default, none, host")));
+                return Err(exit::usage(format!(
+                    "`--network {other}` is none of default, none, host"
+                )));
             }
         };
         for text in contexts {

@@ -69,7 +69,10 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let observe = Observe::new(ObserveConfig::new(settings.proxy_socket(), settings.access_log()));
 
     let mut roles = tokio::task::JoinSet::new();
-    roles.spawn(carrack_identity::run(identity, entries, until_end()).map(|outcome| outcome.context("the authority")));
+    roles.spawn(
+        carrack_identity::run(identity, entries, until_end())
+            .map(|outcome| outcome.context("the authority")),
+    );
     serve_observe(settings, page, &observe, &mut roles, &until_end).await?;
     let publishing = Arc::clone(&control);
     let shutdown = until_end();
@@ -139,7 +142,9 @@ async fn serve_observe<End: Future<Output = ()> + Send + 'static>(
                 Ok(())
             });
         }
-        Err(error) => tracing::error!(%page, %error, "the page has no port; choose another with --page-port"),
+        Err(error) => {
+            tracing::error!(%page, %error, "the page has no port; choose another with --page-port")
+        }
     }
     Ok(())
 }
@@ -198,10 +203,8 @@ fn entries(
         let (Some(namespace), Some(account)) = (id.namespace(), id.service_account()) else {
             return false;
         };
-        let is_workload = workloads
-            .borrow()
-            .iter()
-            .any(|one| one.project == namespace && one.service == account);
+        let is_workload =
+            workloads.borrow().iter().any(|one| one.project == namespace && one.service == account);
         let is_ingress = account == INGRESS
             && (services.borrow().iter().any(|one| one.project == namespace)
                 || workloads.borrow().iter().any(|one| one.project == namespace));
@@ -235,12 +238,15 @@ impl Gate for ControlGate {
         Box::pin(async move {
             let mut control = self.control.subscribe();
             let known = control.wait_for(Option::is_some).await;
-            let control = known.map_err(|error| GateError::caused("the daemon is ending", error))?.clone();
+            let control =
+                known.map_err(|error| GateError::caused("the daemon is ending", error))?.clone();
             let Some(control) = control else {
                 return Err(GateError::new("the control plane is not there"));
             };
             let captured = control.captured(uid).await;
-            captured.map_err(|error| GateError::caused("its traffic is not captured by the node proxy", error))
+            captured.map_err(|error| {
+                GateError::caused("its traffic is not captured by the node proxy", error)
+            })
         })
     }
 }

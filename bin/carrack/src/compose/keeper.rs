@@ -59,7 +59,8 @@ pub(crate) fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
 /// Takes the lock at `path`, waiting for whoever holds it to end.
 pub(crate) fn wait_for_lock(path: &Path) -> anyhow::Result<File> {
     let file = open_lock(path)?;
-    flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
+    flock(&file, FlockOperation::LockExclusive)
+        .with_context(|| format!("locking {}", path.display()))?;
     Ok(file)
 }
 
@@ -80,7 +81,9 @@ fn keep(settings: &Settings, role: &'static str) {
         let started = Instant::now();
         match start(settings, role).and_then(|mut child| Ok(child.wait()?)) {
             Ok(status) => tracing::warn!(role, %status, "ended; starting it again"),
-            Err(error) => tracing::error!(role, error = format!("{error:#}"), "could not be started"),
+            Err(error) => {
+                tracing::error!(role, error = format!("{error:#}"), "could not be started")
+            }
         }
         if started.elapsed() > HEALTHY_AFTER {
             pause = FIRST_PAUSE;
@@ -107,7 +110,8 @@ fn start(settings: &Settings, role: &str) -> anyhow::Result<std::process::Child>
 fn open_log(path: &Path) -> anyhow::Result<File> {
     if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > LOG_BOUND) {
         let aside = path.with_extension("log.1");
-        std::fs::rename(path, &aside).with_context(|| format!("setting {} aside", path.display()))?;
+        std::fs::rename(path, &aside)
+            .with_context(|| format!("setting {} aside", path.display()))?;
     }
     let options = OpenOptions::new().create(true).append(true).clone();
     options.open(path).with_context(|| format!("opening the log {}", path.display()))

@@ -17,6 +17,17 @@ pub struct ApplyRequest {
     pub replace: bool,
 }
 
+/// Policies of a project that go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteRequest {
+    /// The project.
+    pub project: String,
+    /// The file whose policies go, under the name it was applied; all when absent.
+    #[serde(default)]
+    pub file: Option<String>,
+}
+
 /// A file of policies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,7 +7,7 @@ use carrack_objects::Problem;
 use http::Method;
 use serde::de::DeserializeOwned;
 
-use crate::api::{Applied, ApplyRequest, PolicyStatus, Refusal, Status};
+use crate::api::{Applied, ApplyRequest, DeleteRequest, PolicyStatus, Refusal, Status};
 
 /// Why the control plane did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -62,13 +62,15 @@ impl ControlClient {
         self.ask(Method::POST, "/policies", body).await
     }
 
-    /// Deletes the policies of a project.
+    /// Deletes the policies of a project: all, or those of one file.
     ///
     /// # Errors
     ///
     /// [`ClientError`] when they may still be there.
-    pub async fn delete(&self, project: &str) -> Result<Applied, ClientError> {
-        self.ask(Method::DELETE, &format!("/policies/{project}"), Vec::new()).await
+    pub async fn delete(&self, project: &str, file: Option<&str>) -> Result<Applied, ClientError> {
+        let request = DeleteRequest { project: project.to_owned(), file: file.map(str::to_owned) };
+        let body = serde_json::to_vec(&request).map_err(|source| ClientError::Answer { source })?;
+        self.ask(Method::DELETE, "/policies", body).await
     }
 
     /// Every policy, and which workloads it judges.

@@ -4,21 +4,21 @@
 //! |---|---|
 //! | `GET /policies` | a list of [`PolicyStatus`](crate::api::PolicyStatus) |
 //! | `POST /policies` with an [`ApplyRequest`] | [`Applied`](crate::api::Applied), or 422 and a [`Refusal`] |
-//! | `DELETE /policies/PROJECT` | [`Applied`](crate::api::Applied) |
+//! | `DELETE /policies` with [`DeleteRequest`] | [`Applied`](crate::api::Applied) |
 //! | `GET /status` | [`Status`](crate::api::Status) |
 
 use std::future::Future;
 use std::sync::Arc;
 
 use carrack_net::serve::{self, Body};
-use carrack_objects::compose::is_project_name;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
-use crate::api::{ApplyRequest, Refusal};
+use crate::api::{ApplyRequest, DeleteRequest, Refusal};
 use crate::{ApplyError, Control, chain};
 
 /// Policies larger than this were not written by a person.
@@ -44,27 +44,34 @@ impl Control {
             (Method::GET, "/policies") => json(StatusCode::OK, &self.list()),
             (Method::GET, "/status") => json(StatusCode::OK, &self.status()),
             (Method::POST, "/policies") => self.answer_apply(request).await,
-            (Method::DELETE, path) => match path.strip_prefix("/policies/") {
-                Some(project) if is_project_name(project) => {
-                    result(self.delete(project, None).await)
-                }
-                Some(_) | None => refused(StatusCode::NOT_FOUND, "there is nothing to delete"),
-            },
+            (Method::DELETE, "/policies") => self.answer_delete(request).await,
             _ => refused(StatusCode::NOT_FOUND, "the control plane has no such page"),
         }
     }
 
     async fn answer_apply(&self, request: Request<Incoming>) -> Response<Body> {
-        let Ok(body) = Limited::new(request.into_body(), REQUEST_BYTES).collect().await else {
-            return refused(StatusCode::PAYLOAD_TOO_LARGE, "the policies take more than 4 MiB");
-        };
-        match serde_json::from_slice::<ApplyRequest>(&body.to_bytes()) {
+        match read::<ApplyRequest>(request).await {
             Ok(request) => result(self.apply(request).await),
-            Err(error) => {
-                refused(StatusCode::BAD_REQUEST, &format!("is no request to apply: {error}"))
-            }
+            Err(refusal) => refusal,
         }
     }
+
+    async fn answer_delete(&self, request: Request<Incoming>) -> Response<Body> {
+        match read::<DeleteRequest>(request).await {
+            Ok(request) => result(self.delete(&request.project, request.file.as_deref()).await),
+            Err(refusal) => refusal,
+        }
+    }
+}
+
+/// Reads a request's body, or says why it is none.
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Response<Body>> {
+    let Ok(body) = Limited::new(request.into_body(), REQUEST_BYTES).collect().await else {
+        return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the policies take more than 4 MiB"));
+    };
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+        refused(StatusCode::BAD_REQUEST, &format!("the request is not understood: {error}"))
+    })
 }
 
 fn result(result: Result<impl Serialize, ApplyError>) -> Response<Body> {

@@ -304,5 +304,5 @@ async fn a_client_applies_lists_and_deletes_over_the_socket() {
     let error = client.apply(&request(policy("p", "CUSTOM"))).await.expect_err("is refused");
     let ClientError::Refused { problems, .. } = error else { panic!("{error}") };
     assert_eq!(problems.len(), 1);
-    assert!(client.delete("shop").await.expect("deletes").policies.is_empty());
+    assert!(client.delete("shop", None).await.expect("deletes").policies.is_empty());
 }

@@ -2,6 +2,7 @@
 //! A program that is not installed skips its test and says so.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

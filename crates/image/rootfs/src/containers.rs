@@ -47,7 +47,11 @@ impl Rootfs {
         builder.recursive(true).mode(0o700);
         builder
             .create(&rootfs.directory)
-            .and_then(|()| builder.mode(0o755).create(rootfs.directory.join(EMPTY)))
+            .and_then(|()| builder.create(rootfs.directory.join(EMPTY)))
+            .and_then(|()| {
+                let mode = fs::Permissions::from_mode(0o755);
+                fs::set_permissions(rootfs.directory.join(EMPTY), mode)
+            })
             .map_err(|source| rootfs.failed("opening", "", source))?;
         Ok(rootfs)
     }
@@ -201,12 +205,12 @@ fn make_upper(upper: &Path, uppermost: Option<&PathBuf>) -> io::Result<()> {
         return Ok(());
     }
     fs::create_dir_all(upper)?;
-    if let Some(uppermost) = uppermost {
-        let root = fs::metadata(uppermost)?;
-        std::os::unix::fs::chown(upper, Some(root.uid()), Some(root.gid()))?;
-        fs::set_permissions(upper, fs::Permissions::from_mode(root.mode() & 0o7777))?;
-    }
-    Ok(())
+    let Some(uppermost) = uppermost else {
+        return fs::set_permissions(upper, fs::Permissions::from_mode(0o755));
+    };
+    let root = fs::metadata(uppermost)?;
+    std::os::unix::fs::chown(upper, Some(root.uid()), Some(root.gid()))?;
+    fs::set_permissions(upper, fs::Permissions::from_mode(root.mode() & 0o7777))
 }
 
 fn attach(overlay: &Overlay<'_>, target: &Path) -> io::Result<()> {

@@ -11,7 +11,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,8 +114,11 @@ impl Layers {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(source) => return Err(self.unusable(source)),
         }
-        fs::remove_dir_all(&doomed).map_err(|source| self.unusable(source))?;
-        Ok(true)
+        match fs::remove_dir_all(&doomed) {
+            // Another process may be sweeping it away at the same time.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unusable(error)),
+            _ => Ok(true),
+        }
     }
 
     fn place(&self, diff_id: &Digest) -> PathBuf {
@@ -235,6 +238,8 @@ impl Pending {
             };
             flock(&lock, FlockOperation::LockExclusive)?;
             if lock.metadata()?.nlink() > 0 {
+                // The layer's root, whatever the umask says.
+                lock.set_permissions(fs::Permissions::from_mode(0o755))?;
                 return Ok(Self { path, lock, is_published: false });
             }
         }

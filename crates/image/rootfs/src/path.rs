@@ -6,8 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat2};
 use rustix::io::Errno;
+
+/// The mode of directories that an archive implies and does not have.
+const MODE: Mode = Mode::from_raw_mode(0o755);
 
 /// A path with `..` in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,12 +53,17 @@ pub(crate) fn make_directories(
     let mut so_far = PathBuf::new();
     for name in path {
         so_far.push(name);
-        match mkdirat(&directory, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) => made(so_far.clone()),
-            Err(Errno::EXIST) => {}
+        let is_new = match mkdirat(&directory, name, MODE) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(error.into()),
-        }
+        };
         directory = open_directory(directory.as_fd(), Path::new(name))?;
+        if is_new {
+            // Whatever the umask says.
+            fchmod(&directory, MODE)?;
+            made(so_far.clone());
+        }
     }
     Ok(directory)
 }

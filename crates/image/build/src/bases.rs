@@ -49,9 +49,8 @@ impl Bases {
     }
 
     pub(crate) fn configs(&self) -> BTreeMap<Origin, ExecutionConfig> {
-        let config = |(origin, base): (&Origin, &Base)| {
-            (origin.clone(), base.image.config.config.clone())
-        };
+        let config =
+            |(origin, base): (&Origin, &Base)| (origin.clone(), base.image.config.config.clone());
         self.0.iter().map(config).collect()
     }
 }

@@ -15,13 +15,14 @@ use carrack_rootfs::Layers;
 use crate::bases::Bases;
 use crate::cache::Cache;
 use crate::error::BuildError;
+use crate::export;
 use crate::frontend::dockerfile;
+use crate::frontend::packages::{self, PackagesEnvironment, Recipe};
 use crate::graph::{self, ContextKind, Inputs, Origin};
 use crate::progress::{BuildEvent, Progress};
 use crate::request::{BuildRequest, Built, DockerfileSource, NamedContext};
 use crate::solve::Solver;
 use crate::steps::{Machine, Workspaces};
-use crate::export;
 
 /// A Dockerfile or recipe larger than this is a mistake.
 const LARGEST_TEXT: u64 = 4 * 1024 * 1024;
@@ -39,6 +40,8 @@ pub struct BuilderConfig {
     pub runtime_program: PathBuf,
     /// Where this machine's name servers are written down, such as `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
+    /// Where packages of recipes come from.
+    pub packages: PackagesEnvironment,
 }
 
 /// Builds images.
@@ -65,13 +68,13 @@ impl Builder {
         config: BuilderConfig,
         images: Arc<Images>,
         layers: Layers,
-        ) -> Result<Self, BuildError> {
+    ) -> Result<Self, BuildError> {
         let steps = config.directory.join("steps");
         let workspaces =
             Workspaces::open(steps, config.run_directory.clone()).map_err(BuildError::Prepare)?;
         let path = config.directory.join("cache");
-        let cache = Cache::open(path.clone())
-            .map_err(|source| BuildError::Cache { path, source })?;
+        let cache =
+            Cache::open(path.clone()).map_err(|source| BuildError::Cache { path, source })?;
         Ok(Self { config, images, layers, cache, workspaces })
     }
 
@@ -170,8 +173,16 @@ impl Builder {
         request: &BuildRequest,
         progress: &dyn Progress,
     ) -> Result<Image, BuildError> {
-        let _ = (request, progress);
-        Err(BuildError::Recipe { path: path.to_owned(), source: "not here yet".into() })
+        let text = read_text(path)?;
+        let recipe = Recipe::parse(&text, path).map_err(BuildError::Recipe)?;
+        let epoch = request.source_date_epoch;
+        let environment = &self.config.packages;
+        let digest = packages::build_recipe(&recipe, environment, &self.images, epoch, progress)
+            .map_err(|source| {
+                let (path, source) = (path.to_owned(), Box::new(source));
+                BuildError::Packages { path, source }
+            })?;
+        self.images.get(&digest).map_err(BuildError::Images)
     }
 }
 
@@ -200,8 +211,7 @@ fn read_dockerfile(
 fn read_text(path: &Path) -> Result<String, BuildError> {
     let failed = |source| BuildError::Read { path: path.to_owned(), source };
     let bytes = carrack_linux::fs::read_bounded(path, LARGEST_TEXT).map_err(failed)?;
-    String::from_utf8(bytes)
-        .map_err(|_| failed(std::io::Error::other("is not UTF-8 text")))
+    String::from_utf8(bytes).map_err(|_| failed(std::io::Error::other("is not UTF-8 text")))
 }
 
 /// The ignore file that belongs to one Dockerfile.

@@ -49,7 +49,7 @@ pub(crate) enum Effect {
     /// It changed no file.
     Nothing,
     /// It made this layer.
-    Layer(Layer),
+    Layer(Box<Layer>),
 }
 
 /// Everything that decides what a step makes, fed in piece by piece.
@@ -114,7 +114,7 @@ impl Cache {
         Some(match record.layer {
             None => Effect::Nothing,
             Some(KeptLayer { descriptor, diff_id }) => {
-                Effect::Layer(Layer { descriptor, diff_id })
+                Effect::Layer(Box::new(Layer { descriptor, diff_id }))
             }
         })
     }
@@ -122,9 +122,10 @@ impl Cache {
     pub(crate) fn put(&self, key: &Digest, effect: &Effect) -> io::Result<()> {
         let layer = match effect {
             Effect::Nothing => None,
-            Effect::Layer(Layer { descriptor, diff_id }) => {
-                Some(KeptLayer { descriptor: descriptor.clone(), diff_id: diff_id.clone() })
-            }
+            Effect::Layer(layer) => Some(KeptLayer {
+                descriptor: layer.descriptor.clone(),
+                diff_id: layer.diff_id.clone(),
+            }),
         };
         let record = Record { version: RECORD_VERSION, layer };
         let bytes = serde_json::to_vec(&record)?;
@@ -151,7 +152,7 @@ mod tests {
         let cache = Cache::open(directory.path().join("cache")).expect("opens");
         let key = Key::new(&[layer("a")], 0).finish();
         assert_eq!(cache.get(&key), None);
-        for effect in [Effect::Layer(layer("b")), Effect::Nothing] {
+        for effect in [Effect::Layer(Box::new(layer("b"))), Effect::Nothing] {
             cache.put(&key, &effect).expect("keeps");
             assert_eq!(cache.get(&key), Some(effect));
         }

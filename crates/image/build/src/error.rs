@@ -9,6 +9,7 @@ use carrack_rootfs::{DiffError, LayerError};
 use carrack_store::BlobError;
 
 use crate::frontend::dockerfile::{Position, Problem};
+use crate::frontend::packages::{PackagesError, RecipeError};
 use crate::steps::StepError;
 
 /// Why a build stopped.
@@ -27,7 +28,9 @@ pub enum BuildError {
     #[error("{}", listed(.0))]
     Dockerfile(Vec<Problem>),
     /// An image to start or copy from is not in the store.
-    #[error("the build needs the image `{name}`, which is not in the store; build or load it first")]
+    #[error(
+        "the build needs the image `{name}`, which is not in the store; build or load it first"
+    )]
     NoImage {
         /// Its name.
         name: Reference,
@@ -40,13 +43,16 @@ pub enum BuildError {
         /// What is the matter.
         why: String,
     },
-    /// A recipe of packages.
+    /// A recipe of packages that asks for what cannot be done.
+    #[error(transparent)]
+    Recipe(RecipeError),
+    /// A recipe whose packages could not be had.
     #[error("building the recipe {}", path.display())]
-    Recipe {
+    Packages {
         /// The recipe.
         path: PathBuf,
         /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Box<PackagesError>,
     },
     /// A step.
     #[error("{file}:{position}: {step}")]
@@ -58,7 +64,7 @@ pub enum BuildError {
         /// The instruction.
         step: String,
         /// Why.
-        source: StepError,
+        source: Box<StepError>,
     },
     /// The places a build works in.
     #[error("preparing to build")]

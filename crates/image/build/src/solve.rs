@@ -85,7 +85,7 @@ impl Solver<'_> {
                 let started = Instant::now();
                 let (effect, cached) = self.step(step, number, &layers, solved)?;
                 if let Effect::Layer(layer) = effect {
-                    layers.push(layer);
+                    layers.push(*layer);
                 }
                 let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 self.progress.event(BuildEvent::StepDone { number, cached, millis });
@@ -118,7 +118,7 @@ impl Solver<'_> {
             file: self.file.to_owned(),
             position: step.position,
             step: step.name.clone(),
-            source,
+            source: Box::new(source),
         };
         let mut key = Key::new(below, self.epoch);
         let ready = self.ready(&step.action, solved, &mut key).map_err(failed)?;
@@ -137,10 +137,9 @@ impl Solver<'_> {
         let finished = self.perform(ready, number, &lower, &from).map_err(failed)?;
         let effect = self.keep(&finished)?;
         drop(finished);
-        self.cache.put(&key, &effect).map_err(|source| BuildError::Cache {
-            path: PathBuf::from(key.hex()),
-            source,
-        })?;
+        self.cache
+            .put(&key, &effect)
+            .map_err(|source| BuildError::Cache { path: PathBuf::from(key.hex()), source })?;
         Ok((effect, false))
     }
 
@@ -255,8 +254,7 @@ impl Solver<'_> {
             Ready::Run(step) => {
                 let command =
                     Command { machine: &self.machine, step, network: self.request.network };
-                let output =
-                    |bytes| self.progress.event(BuildEvent::StepOutput { number, bytes });
+                let output = |bytes| self.progress.event(BuildEvent::StepOutput { number, bytes });
                 return command.run(workspace, &output);
             }
             Ready::MakeDirectory { path, user } => {
@@ -286,7 +284,8 @@ impl Solver<'_> {
         if written.entries == 0 {
             return Ok(Effect::Nothing);
         }
-        writer.finish().map(Effect::Layer).map_err(BuildError::Images)
+        let layer = writer.finish().map_err(BuildError::Images)?;
+        Ok(Effect::Layer(Box::new(layer)))
     }
 }
 

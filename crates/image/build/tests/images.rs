@@ -181,10 +181,7 @@ fn problems_come_all_at_once_before_anything_is_done() {
 fn a_failed_step_is_named_with_its_place() {
     let scene = Scene::new(&[]);
     let error = scene.refused("FROM scratch\n\nCOPY gone /\n");
-    assert_eq!(
-        error,
-        "Dockerfile:3:1: COPY gone /: there is no `gone` in the build context"
-    );
+    assert_eq!(error, "Dockerfile:3:1: COPY gone /: there is no `gone` in the build context");
     let error = scene.refused("FROM scratch\nWORKDIR /w\nCOPY --chown=nobody . /\n");
     assert!(error.ends_with("the image knows no user `nobody`; add it first, or give its number"));
 }
@@ -193,10 +190,8 @@ fn a_failed_step_is_named_with_its_place() {
 fn unused_arguments_are_told() {
     let scene = Scene::new(&[]);
     let mut request = scene.request("FROM scratch\nARG USED\nLABEL u=$USED\n");
-    request.args = BTreeMap::from([
-        ("USED".to_owned(), "1".to_owned()),
-        ("STRAY".to_owned(), "2".to_owned()),
-    ]);
+    request.args =
+        BTreeMap::from([("USED".to_owned(), "1".to_owned()), ("STRAY".to_owned(), "2".to_owned())]);
     request.labels = BTreeMap::from([("added".to_owned(), "yes".to_owned())]);
     let built = scene.try_build(&request).expect("builds");
     assert_eq!(scene.heard.messages(), ["the build argument `STRAY` is declared by no ARG"]);

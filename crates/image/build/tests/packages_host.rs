@@ -73,6 +73,12 @@ fn run_in(root: &Path, command: &[&str]) -> Output {
     Command::new("chroot").arg(root).args(command).output().unwrap()
 }
 
+/// A recipe of the example application.
+fn example(name: &str) -> String {
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../examples/shop/images");
+    std::fs::read_to_string(images.join(name).with_extension("yaml")).unwrap()
+}
+
 #[track_caller]
 fn prints(root: &Path, command: &[&str], expected: &str) {
     let output = run_in(root, command);
@@ -144,7 +150,7 @@ fn an_nginx_image_runs_nginx() {
     if !is_root() {
         return;
     }
-    let Some((digest, _)) = place.build("contents: {packages: [nginx-light]}\n") else { return };
+    let Some((digest, _)) = place.build(&example("nginx")) else { return };
     let root = place.root(&digest);
     prints(&root, &["/usr/sbin/nginx", "-v"], "nginx/");
     std::fs::write(
@@ -162,7 +168,7 @@ fn a_redis_image_runs_redis() {
     if !is_root() {
         return;
     }
-    let Some((digest, _)) = place.build("contents: {packages: [redis-server]}\n") else { return };
+    let Some((digest, _)) = place.build(&example("redis")) else { return };
     let root = place.root(&digest);
     prints(&root, &["/usr/bin/redis-server", "--version"], "Redis server");
 }

@@ -160,7 +160,7 @@ pub struct RootFs {
     #[serde(rename = "type")]
     pub kind: String,
     /// The digest of each layer's tar archive before compression, the lowest first.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub diff_ids: Vec<Digest>,
     /// Fields this version does not know, kept as they are.
     #[serde(flatten)]

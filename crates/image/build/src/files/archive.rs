@@ -19,13 +19,13 @@ impl Writer<'_> {
     /// Puts every pick in its place, archives unpacked.
     pub(crate) fn unpack(&self, picks: &[Pick], tree: &Tree) -> Result<(), FilesError> {
         for pick in picks {
-            let archive = match pick.nodes.as_slice() {
-                [node] if !pick.is_directory => open_archive(tree, &node.path)?,
-                _ => None,
-            };
-            match archive {
-                Some((path, archive)) => self.unpack_one(&path, archive)?,
-                None => self.place(std::slice::from_ref(pick), tree)?,
+            if let [node] = pick.nodes.as_slice()
+                && !pick.is_directory
+                && let Some(archive) = open_archive(tree, &node.path)?
+            {
+                self.unpack_one(&node.path, archive)?;
+            } else {
+                self.place(std::slice::from_ref(pick), tree)?;
             }
         }
         Ok(())
@@ -121,10 +121,7 @@ fn refused(path: &Path, message: String) -> FilesError {
 }
 
 /// The file as an archive, decompressed. `None`: it is not one and is copied as it is.
-fn open_archive(
-    tree: &Tree,
-    path: &Path,
-) -> Result<Option<(PathBuf, Box<dyn Read>)>, FilesError> {
+fn open_archive(tree: &Tree, path: &Path) -> Result<Option<Box<dyn Read>>, FilesError> {
     let Ok(mut file) = tree.open(path) else { return Ok(None) };
     let mut magic = [0; 6];
     let length = read_up_to(&mut file, &mut magic).map_err(tree.failed(path))?;
@@ -140,7 +137,7 @@ fn open_archive(
     };
     let probe = Reader::new(open().map_err(tree.failed(path))?).next_entry();
     match probe {
-        Ok(Some(_)) => Ok(Some((path.to_owned(), open().map_err(tree.failed(path))?))),
+        Ok(Some(_)) => Ok(Some(open().map_err(tree.failed(path))?)),
         Ok(None) | Err(_) => Ok(None),
     }
 }

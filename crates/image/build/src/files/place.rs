@@ -165,12 +165,7 @@ impl Writer<'_> {
         }
     }
 
-    pub(super) fn link(
-        &self,
-        path: &Path,
-        target: &OsStr,
-        dress: Dress,
-    ) -> Result<(), FilesError> {
+    pub(super) fn link(&self, path: &Path, target: &OsStr, dress: Dress) -> Result<(), FilesError> {
         let entry = self.cleared(path)?;
         let make = || -> io::Result<()> {
             rustix::fs::symlinkat(target, &entry.directory, &entry.name)?;
@@ -182,13 +177,7 @@ impl Writer<'_> {
         make().map_err(FilesError::write(path))
     }
 
-    fn file(
-        &self,
-        node: &Node,
-        path: &Path,
-        tree: &Tree,
-        dress: Dress,
-    ) -> Result<(), FilesError> {
+    fn file(&self, node: &Node, path: &Path, tree: &Tree, dress: Dress) -> Result<(), FilesError> {
         let mut from = tree.open(&node.path)?;
         let mut to = self.create(path)?;
         let mut hasher = Hasher::default();
@@ -218,8 +207,7 @@ impl Writer<'_> {
         let entry = self.cleared(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(0o600);
-        let file =
-            rustix::fs::openat(&entry.directory, &entry.name, flags | OFlags::CLOEXEC, mode);
+        let file = rustix::fs::openat(&entry.directory, &entry.name, flags | OFlags::CLOEXEC, mode);
         file.map(File::from).map_err(|error| FilesError::write(path)(error.into()))
     }
 

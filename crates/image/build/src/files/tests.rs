@@ -264,8 +264,10 @@ fn an_archive_is_unpacked_and_other_files_are_copied() {
     scene.copy_with(&["a.tar.zst"], &to("/y"), true).expect("adds");
     assert_eq!(
         scene.list(),
-        ["x/", "x/dir/", "x/dir/f", "x/dir/h", "x/dir/l", "x/plain", "y/", "y/dir/", "y/dir/f",
-         "y/dir/h", "y/dir/l"]
+        [
+            "x/", "x/dir/", "x/dir/f", "x/dir/h", "x/dir/l", "x/plain", "y/", "y/dir/", "y/dir/f",
+            "y/dir/h", "y/dir/l"
+        ]
     );
     let found = fs::metadata(scene.image().join("x/dir/f")).expect("a file");
     assert_eq!((found.uid(), found.mtime(), found.nlink()), (3, 1000, 2));

@@ -41,11 +41,8 @@ impl Tree {
         beside: Option<&Path>,
         name: &str,
     ) -> Result<Self, FilesError> {
-        let failed = |source| FilesError::Read {
-            path: directory.to_owned(),
-            tree: name.to_owned(),
-            source,
-        };
+        let failed =
+            |source| FilesError::Read { path: directory.to_owned(), tree: name.to_owned(), source };
         let root = RootedDir::open(directory).map_err(failed)?;
         let own = directory.join(IGNORE_FILE);
         let mut ignore = Ignore::default();
@@ -77,8 +74,7 @@ impl Tree {
 
     /// What is at `path`; a link at its end is followed when asked. `None`: nothing is.
     pub(super) fn stat(&self, path: &Path, follow: bool) -> Result<Option<Stat>, FilesError> {
-        let handle =
-            if follow { self.root.handle(path) } else { self.root.handle_nofollow(path) };
+        let handle = if follow { self.root.handle(path) } else { self.root.handle_nofollow(path) };
         let stat = handle.and_then(|handle| Ok(rustix::fs::fstat(handle)?));
         match stat {
             Ok(stat) => Ok(Some(stat)),
@@ -154,7 +150,11 @@ impl Tree {
     }
 
     /// The whole content of a small file. `None`: there is none.
-    pub(super) fn read_small(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FilesError> {
+    pub(super) fn read_small(
+        &self,
+        path: &Path,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, FilesError> {
         if self.stat(path, true)?.is_none() {
             return Ok(None);
         }

@@ -186,8 +186,10 @@ impl Command<'_> {
             log: Log::Descriptors,
             init: false,
         };
-        let (reader, writer) = io::pipe().map_err(StepError::workspace("making a pipe for", bundle))?;
-        let errors = writer.try_clone().map_err(StepError::workspace("making a pipe for", bundle))?;
+        let (reader, writer) =
+            io::pipe().map_err(StepError::workspace("making a pipe for", bundle))?;
+        let errors =
+            writer.try_clone().map_err(StepError::workspace("making a pipe for", bundle))?;
         std::thread::scope(|scope| {
             scope.spawn(move || pass_on(reader, output));
             let held = [OwnedFd::from(writer), OwnedFd::from(errors)];
@@ -253,10 +255,7 @@ pub(super) fn clear(workspace: &Path, bundle: &Path) -> Result<(), StepError> {
     let rootfs = bundle.join("rootfs");
     match carrack_linux::mount::detach(&rootfs) {
         Err(error)
-            if !matches!(
-                error.kind(),
-                io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
-            ) =>
+            if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) =>
         {
             return Err(StepError::workspace("unmounting", &rootfs)(error));
         }
@@ -291,7 +290,8 @@ mod tests {
 
     #[test]
     fn name_servers_on_loopback_are_left_out() {
-        let text = "search example.org\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.2\n";
+        let text =
+            "search example.org\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.2\n";
         assert_eq!(reachable_servers(text), "search example.org\nnameserver 10.0.0.2\n");
     }
 }

@@ -88,7 +88,9 @@ impl Stubs {
                 continue;
             }
             match fs::remove_dir(&path) {
-                Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
+                    return Err(error);
+                }
                 _ => {}
             }
         }

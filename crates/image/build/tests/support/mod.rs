@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use carrack_build::frontend::packages::PackagesEnvironment;
 use carrack_build::{
     BuildError, BuildEvent, BuildRequest, Builder, BuilderConfig, Built, DockerfileSource, Progress,
 };
@@ -74,7 +75,8 @@ impl Scene {
     }
 
     pub(crate) fn builder(&self) -> Builder {
-        let layers = Layers::open(self.directory.path().join("layers"), Arc::clone(self.images.blobs()));
+        let layers =
+            Layers::open(self.directory.path().join("layers"), Arc::clone(self.images.blobs()));
         Builder::open(self.config(), Arc::clone(&self.images), layers.expect("layers"))
             .expect("a builder")
     }
@@ -87,6 +89,7 @@ impl Scene {
             runtime_root: at("run/runtime"),
             runtime_program: runtime_program().unwrap_or_else(|| at("missing")),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            packages: PackagesEnvironment::new(at("packages"), "/etc/apt"),
         }
     }
 
@@ -148,9 +151,10 @@ impl Scene {
         fs::copy(program, bin.join("busybox")).expect("a copy");
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(bin.join("busybox"), mode).expect("a mode");
-        for name in ["sh", "cat", "echo", "id", "ls", "mkdir", "rm", "touch", "true", "env", "ln",
-            "wget", "pwd", "chmod", "chown", "ip", "sleep", "stat", "mount", "hostname"]
-        {
+        for name in [
+            "sh", "cat", "echo", "id", "ls", "mkdir", "rm", "touch", "true", "env", "ln", "wget",
+            "pwd", "chmod", "chown", "ip", "sleep", "stat", "mount", "hostname",
+        ] {
             std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
         }
         self.write("root/etc/passwd", "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n");

@@ -23,14 +23,6 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A logical line made of a single physical one, for words taken out of context.
-    #[cfg(test)]
-    pub(super) fn single(text: &str) -> Self {
-        let mut line = Self::default();
-        line.push(text, Position { line: 1, column: 1 });
-        line
-    }
-
     fn push(&mut self, text: &str, position: Position) {
         self.pieces.push(Piece { start: self.text.len(), position });
         self.text.push_str(text);

@@ -25,6 +25,7 @@ mod cache;
 mod deb;
 mod deb822;
 mod dpkg;
+mod error;
 mod fetch;
 mod index;
 mod keyring;
@@ -38,13 +39,11 @@ mod tree;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use carrack_content::{ImageError, Images};
-use carrack_oci::archive::ArchiveError;
+use carrack_content::Images;
 use carrack_oci::{Compression, Digest, History, ImageConfig, Manifest, Platform};
 use jiff::Timestamp;
 
@@ -53,6 +52,7 @@ pub use assemble::UnpackError;
 pub use deb::DebError;
 pub use deb822::Malformed;
 pub use dpkg::ControlError;
+pub use error::{PackagesError, ReadRecipeError};
 pub use fetch::FetchError;
 pub use index::IndexError;
 pub use keyring::SignatureError;
@@ -105,168 +105,6 @@ impl PackagesEnvironment {
             maximum_age: Self::DEFAULT_MAXIMUM_AGE,
             now: Timestamp::now(),
         }
-    }
-}
-
-/// Why there is no image of a recipe.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PackagesError {
-    /// The machine is of a kind that recipes do not know.
-    #[error("this machine is neither amd64 nor arm64; name one of them under `archs`")]
-    Architecture,
-    /// The cache could not be used.
-    #[error("using the cache of packages")]
-    Cache(#[source] io::Error),
-    /// A file of the host's apt configuration could not be read.
-    #[error("reading {}", path.display())]
-    Configuration {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// There is nowhere to take packages from.
-    #[error(
-        "{} has no package sources for {architecture}; name some under `contents.repositories`",
-        place.display()
-    )]
-    NoSources {
-        /// The recipe, or the apt configuration.
-        place: PathBuf,
-        /// The processor.
-        architecture: &'static str,
-    },
-    /// A repository of the recipe cannot be used.
-    #[error("{place}: {reason}")]
-    Repository {
-        /// Where it is named.
-        place: String,
-        /// Why not.
-        reason: String,
-    },
-    /// Nobody is trusted to sign for a source.
-    #[error("{place}: there is no key for this source; name one with Signed-By")]
-    NoKeys {
-        /// Where the source is named.
-        place: String,
-    },
-    /// No source could be asked.
-    #[error("no package source answers: {}", reasons.join("; "))]
-    Unanswered {
-        /// Why, for each.
-        reasons: Vec<String>,
-    },
-    /// A Release file is not signed by whom it should be.
-    #[error("{release} is not believed")]
-    Signature {
-        /// Its address.
-        release: String,
-        /// What is wrong.
-        source: SignatureError,
-    },
-    /// A Release file cannot be read.
-    #[error("reading {release}")]
-    Release {
-        /// Its address.
-        release: String,
-        /// What is wrong.
-        source: ReleaseError,
-    },
-    /// A Release file is out of date.
-    #[error("{release} was valid until {until} only; is this mirror still kept up to date?")]
-    Expired {
-        /// Its address.
-        release: String,
-        /// Until when.
-        until: Timestamp,
-    },
-    /// A Release file is of another suite than was asked for.
-    #[error("{release} is of {found}, not of the suite `{asked}`")]
-    OtherSuite {
-        /// Its address.
-        release: String,
-        /// The suite of the source.
-        asked: String,
-        /// What it calls itself.
-        found: String,
-    },
-    /// Something could not be downloaded.
-    #[error("fetching packages")]
-    Fetch(#[from] FetchError),
-    /// An index cannot be read.
-    #[error("reading the index {index}")]
-    Index {
-        /// Its address.
-        index: String,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// There is no set of packages that fits.
-    #[error("choosing packages for {}{}", recipe.display(), unanswered(silent))]
-    Resolve {
-        /// The recipe.
-        recipe: PathBuf,
-        /// Sources that did not answer, where the missing packages may be.
-        silent: Vec<String>,
-        /// What does not fit.
-        source: ResolveError,
-    },
-    /// A package could not be unpacked.
-    #[error("unpacking the package `{package}`")]
-    Unpack {
-        /// The package.
-        package: String,
-        /// What went wrong.
-        source: UnpackError,
-    },
-    /// An account of the recipe cannot be made.
-    #[error("making the accounts of {}", recipe.display())]
-    Accounts {
-        /// The recipe.
-        recipe: PathBuf,
-        /// What went wrong.
-        source: AccountsError,
-    },
-    /// Something of our own or of the recipe could not be put into the image.
-    #[error("putting together the image of {}", recipe.display())]
-    Put {
-        /// The recipe.
-        recipe: PathBuf,
-        /// What went wrong.
-        source: TreeError,
-    },
-    /// The layer could not be written.
-    #[error("writing the layer of {}", recipe.display())]
-    Write {
-        /// The recipe.
-        recipe: PathBuf,
-        /// What went wrong.
-        source: ArchiveError,
-    },
-    /// The image could not be kept.
-    #[error("keeping the image of {}", recipe.display())]
-    Keep {
-        /// The recipe.
-        recipe: PathBuf,
-        /// What went wrong.
-        source: ImageError,
-    },
-    /// The time the image would be dated by is no time.
-    #[error("{0} is no time an image may be dated by")]
-    Epoch(i64),
-}
-
-impl PackagesError {
-    fn cache(source: io::Error) -> Self {
-        Self::Cache(source)
-    }
-}
-
-fn unanswered(silent: &[String]) -> String {
-    match silent {
-        [] => String::new(),
-        _ => format!(" (some sources did not answer: {})", silent.join("; ")),
     }
 }
 
@@ -440,7 +278,8 @@ impl Build<'_> {
         }
         resolve::resolve(&universe, &self.recipe.packages).map_err(|source| {
             let silent = self.silent.borrow().clone();
-            PackagesError::Resolve { recipe: self.recipe.file.clone(), silent, source }
+            let (recipe, source) = (self.recipe.file.clone(), Box::new(source));
+            PackagesError::Resolve { recipe, silent, source }
         })
     }
 
@@ -492,7 +331,7 @@ impl Build<'_> {
     fn keep(&self, assembled: &Assembled, count: usize) -> Result<Digest, PackagesError> {
         let Assembled { tree, epoch } = assembled;
         let recipe = || self.recipe.file.clone();
-        let failed = |source| PackagesError::Keep { recipe: recipe(), source };
+        let failed = |source| PackagesError::Keep { recipe: recipe(), source: Box::new(source) };
         let created =
             Timestamp::from_second(*epoch).map_err(|_| PackagesError::Epoch(*epoch))?.to_string();
         // Not compressed: a digest should not depend on a compressor's version.
@@ -553,21 +392,4 @@ pub fn read_recipe(file: &Path) -> Result<Recipe, ReadRecipeError> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| ReadRecipeError::Read { file: file.to_owned(), source })?;
     Ok(Recipe::parse(&text, file)?)
-}
-
-/// Why a recipe's file gives no recipe.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadRecipeError {
-    /// The file cannot be read.
-    #[error("reading the recipe {}", file.display())]
-    Read {
-        /// The file.
-        file: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// It says something wrong.
-    #[error(transparent)]
-    Recipe(#[from] RecipeError),
 }

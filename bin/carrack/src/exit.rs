@@ -2,18 +2,12 @@
 
 use std::process::ExitCode;
 
-/// The verb did what was asked.
-pub(crate) const OK: u8 = 0;
 /// The verb failed.
 pub(crate) const FAILURE: u8 = 1;
 /// The command line or a file that people write is wrong. clap uses it too.
 pub(crate) const USAGE: u8 = 2;
 /// The machine lacks something: the daemon, a kernel feature, a free port.
 pub(crate) const PRECONDITION: u8 = 3;
-/// A policy refused it.
-pub(crate) const REFUSED: u8 = 4;
-/// `run` and `exec`: Carrack itself failed, as Docker has it.
-pub(crate) const CONTAINER_FAILED: u8 = 125;
 
 /// A failure whose exit code is not 1.
 #[derive(Debug, thiserror::Error)]

@@ -205,6 +205,46 @@ pub fn reset_signals() -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Blocks every signal that can be blocked, so that [`wait_for_signal`] gets them.
+///
+/// # Errors
+///
+/// When the mask cannot be set.
+pub fn block_signals() -> io::Result<()> {
+    let all = every_signal();
+    // SAFETY: `all` was filled; the old mask is not asked for.
+    let answer = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits for the next blocked signal and takes it.
+///
+/// # Errors
+///
+/// As `sigwaitinfo`, but for an interruption.
+pub fn wait_for_signal() -> io::Result<i32> {
+    let all = every_signal();
+    loop {
+        // SAFETY: `all` was filled; without a place for details none are stored.
+        let signal = unsafe { libc::sigwaitinfo(&raw const all, std::ptr::null_mut()) };
+        if signal > 0 {
+            return Ok(signal);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn every_signal() -> libc::sigset_t {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `all` is a valid place for a set, which the call fills.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: filled above.
+    unsafe { all.assume_init() }
+}
+
 /// Replaces the program of this process by the one in `program`.
 ///
 /// # Errors

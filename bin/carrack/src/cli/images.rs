@@ -271,7 +271,7 @@ impl RemoveArgs {
                 output::message(format_args!("freed {}", units::size(collected.bytes)));
             }
             Ok(_) => {}
-            Err(CollectError::InUse { .. }) => {
+            Err(CollectError::InUse) => {
                 output::message(
                     "another command is at work in the store; what is not used is freed later",
                 );

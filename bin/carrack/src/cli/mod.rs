@@ -133,7 +133,7 @@ enum Verb {
     /// Run a command in a running container
     Exec(exec::ExecArgs),
     /// Run a command in a new container
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Start stopped containers
     Start(lifecycle::NamesArgs),
     /// Stop containers: their stop signal, then SIGKILL when the grace is over

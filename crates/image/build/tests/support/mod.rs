@@ -47,21 +47,54 @@ impl Heard {
 }
 
 pub(crate) struct Scene {
-    pub(crate) directory: tempfile::TempDir,
+    pub(crate) directory: Directory,
     pub(crate) images: Arc<Images>,
     pub(crate) heard: Heard,
 }
 
+/// A scene's directory: its own to throw away, or another process's.
+pub(crate) enum Directory {
+    Ours(tempfile::TempDir),
+    Theirs(PathBuf),
+}
+
+impl Directory {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Ours(directory) => directory.path(),
+            Self::Theirs(path) => path,
+        }
+    }
+}
+
 impl Scene {
     pub(crate) fn new(files: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let images = Images::open(directory.path().join("store")).expect("a store");
-        let scene = Self { directory, images: Arc::new(images), heard: Heard::default() };
-        fs::create_dir(scene.context()).expect("a context");
+        let directory = Directory::Ours(tempfile::tempdir().expect("a directory"));
+        fs::create_dir(directory.path().join("context")).expect("a context");
+        let scene = Self::at(directory);
         for (path, content) in files {
             scene.write(path, content);
         }
         scene
+    }
+
+    /// The scene that another process made.
+    pub(crate) fn open(path: &Path) -> Self {
+        Self::at(Directory::Theirs(path.to_owned()))
+    }
+
+    fn at(directory: Directory) -> Self {
+        let images = Images::open(directory.path().join("store")).expect("a store");
+        Self { directory, images: Arc::new(images), heard: Heard::default() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// How many workspaces there are.
+    pub(crate) fn live_workspaces(&self) -> usize {
+        fs::read_dir(self.path().join("build/steps/live")).expect("a directory").count()
     }
 
     pub(crate) fn context(&self) -> PathBuf {

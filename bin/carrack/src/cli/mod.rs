@@ -206,18 +206,19 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Verb::Daemon => compose::daemon::run(&settings),
         Verb::Proxy => compose::proxy::run(&settings),
         Verb::Keeper => compose::keeper::run(&settings).map(|()| ExitCode::SUCCESS),
+        Verb::Up(arguments) => arguments.execute(&settings),
         Verb::Build(arguments) => arguments.execute(&settings),
         Verb::Images(arguments) => arguments.execute(&settings),
         Verb::Save(arguments) => arguments.execute(&settings),
         Verb::Load(arguments) => arguments.execute(&settings),
         Verb::Tag(arguments) => arguments.execute(&settings),
+        Verb::Shutdown(arguments) => arguments.execute(&settings),
         verb => block_on(async_verb(verb, &settings)),
     }
 }
 
 async fn async_verb(verb: Verb, settings: &Settings) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Up(arguments) => arguments.execute(settings).await,
         Verb::Down(arguments) => arguments.execute(settings).await,
         Verb::Ps(arguments) => arguments.execute(settings).await,
         Verb::Logs(arguments) => arguments.execute(settings).await,
@@ -238,8 +239,9 @@ async fn async_verb(verb: Verb, settings: &Settings) -> anyhow::Result<ExitCode>
         Verb::Get(arguments) => arguments.execute(settings).await,
         Verb::Inspect(arguments) => arguments.execute(settings).await,
         Verb::Rmi(arguments) => arguments.execute(settings).await,
-        Verb::Shutdown(arguments) => arguments.execute(settings),
-        Verb::Build(_)
+        Verb::Up(_)
+        | Verb::Shutdown(_)
+        | Verb::Build(_)
         | Verb::Images(_)
         | Verb::Save(_)
         | Verb::Load(_)

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use carrack_control::api::PolicyFile;
 use carrack_engine::api::{DownRequest, Event, LogsRequest, Recreate, Stage, UpRequest};
 use carrack_engine::client::{EngineClient, Lines};
 use carrack_objects::compose::Application;
 use carrack_objects::mesh::{AppProtocol, Published};
+use carrack_oci::Digest;
 use futures_util::StreamExt as _;
 
 use super::application::Which;
 use super::{daemon, policy, streams};
-use crate::compose::building::Builds;
+use crate::compose::building::{Builds, image_name};
 use crate::output;
 use crate::output::progress::{Display, Mode};
 use crate::settings::Settings;
@@ -66,21 +68,34 @@ pub(crate) struct UpArgs {
 }
 
 impl UpArgs {
-    pub(crate) async fn execute(self, settings: &Settings) -> anyhow::Result<ExitCode> {
-        let application = self.which.read()?;
+    /// Builds without an executor, because building blocks; then starts with one.
+    pub(crate) fn execute(self, settings: &Settings) -> anyhow::Result<ExitCode> {
+        let mut application = self.which.read()?;
+        for name in application.services.keys().cloned().collect::<Vec<_>>() {
+            let image = image_name(&application, &name);
+            application.services[&name].image = Some(image);
+        }
         let policies = policy::read_files(&self.which.policy_files()?)?;
         let display = Display::new(self.progress);
         let images = if self.no_build {
             BTreeMap::new()
         } else {
-            Builds::open(settings, self.pull)?.application(
-                &application,
-                &self.services,
-                &display,
-            )?
+            let builds = Builds::open(settings, self.pull)?;
+            builds.application(&application, &self.services, &display)?
         };
+        super::block_on(self.start(settings, application, images, &policies, display))
+    }
+
+    async fn start(
+        self,
+        settings: &Settings,
+        application: Application,
+        images: BTreeMap<String, Digest>,
+        policies: &[PolicyFile],
+        display: Display,
+    ) -> anyhow::Result<ExitCode> {
         let client = daemon::client(settings).await?;
-        policy::replace(settings, &application.name, &policies, &display).await?;
+        policy::replace(settings, &application.name, policies, &display).await?;
         let project = application.name.clone();
         let request = self.request(application, images)?;
         let events = client.up(&request).await.map_err(streams::refusal)?;
@@ -96,7 +111,7 @@ impl UpArgs {
     fn request(
         &self,
         application: Application,
-        images: BTreeMap<String, carrack_oci::Digest>,
+        images: BTreeMap<String, Digest>,
     ) -> anyhow::Result<UpRequest> {
         let mut request = UpRequest::new(application, images);
         request.services.clone_from(&self.services);

@@ -121,8 +121,7 @@ impl Builds {
         for name in order(application, only)? {
             let Some(service) = application.services.get(&name) else { continue };
             let Some(build) = &service.build else { continue };
-            let image = service.image.clone();
-            let tag = image.unwrap_or_else(|| format!("{}-{name}", application.name));
+            let tag = image_name(application, &name);
             let request = self.request(application, build, &tag)?;
             let shown = Shown { display, task: &tag };
             let outcome = self
@@ -165,9 +164,7 @@ impl Builds {
                 AdditionalContext::Image(name) => NamedContext::Image(reference(name)?),
                 AdditionalContext::Directory(path) => NamedContext::Directory(path.clone()),
                 AdditionalContext::Service(service) => {
-                    let image = application.services.get(service).and_then(|one| one.image.clone());
-                    let image = image.unwrap_or_else(|| format!("{}-{service}", application.name));
-                    NamedContext::Image(reference(&image)?)
+                    NamedContext::Image(reference(&image_name(application, service))?)
                 }
             };
             request.named_contexts.insert(name.clone(), context);
@@ -236,6 +233,13 @@ fn named_context(value: &str) -> anyhow::Result<NamedContext> {
         )));
     }
     Ok(NamedContext::Directory(std::path::absolute(value)?))
+}
+
+/// What the image of a service is called: as its `image` says, or, when it is built and
+/// nothing is said, after the project and the service.
+pub(crate) fn image_name(application: &Application, service: &str) -> String {
+    let named = application.services.get(service).and_then(|service| service.image.clone());
+    named.unwrap_or_else(|| format!("{}-{service}", application.name))
 }
 
 /// The services to build, each after those it is built from.

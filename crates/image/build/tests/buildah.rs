@@ -193,6 +193,13 @@ fn commands_leave_what_buildah_finds() {
     }
     let scene = context();
     let Some(()) = scene.busybox() else { return };
+    // Mount points that buildah would leave in the image, and we would not.
+    for directory in ["dev", "proc", "run", "sys"] {
+        std::fs::create_dir(scene.context().join("root").join(directory)).expect("a directory");
+    }
+    for file in ["hostname", "hosts", "resolv.conf"] {
+        scene.write(&format!("root/etc/{file}"), "");
+    }
     same(
         &scene,
         "FROM scratch\nCOPY root /\nRUN mkdir -p /a/b && echo x > /a/b/c && chmod 4755 /a/b/c\n\

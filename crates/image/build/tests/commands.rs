@@ -37,7 +37,7 @@ fn a_command_leaves_what_it_did_and_nothing_else() {
     makes("RUN echo hello > /file\n", &["file 644 0:0 hello"]);
     makes(
         "RUN mkdir -p /a/b && touch /a/b/c && rm /bin/ls\n",
-        &["a/ 755 0:0", "a/b/ 755 0:0", "a/b/c 644 0:0 ", "bin/ 755 0:0", "bin/.wh.ls 0 0:0 "],
+        &["a/ 755 0:0", "a/b/ 755 0:0", "a/b/c 644 0:0 ", "bin/ 755 0:0", "bin/.wh.ls 644 0:0 "],
     );
     makes("RUN true\n", &[]);
     makes("RUN [\"/bin/ln\", \"-s\", \"x\", \"/l\"]\n", &["l 777 0:0 -> x"]);

@@ -258,6 +258,42 @@ fn an_expired_release_file_is_refused_unless_the_source_says_otherwise() {
 }
 
 #[test]
+fn an_expired_release_file_is_taken_where_the_hosts_apt_takes_it() {
+    let archive = archive();
+    archive.sign_with("Valid-Until: Mon, 01 Jan 2024 00:00:00 UTC\n");
+    let machine = Machine::using(&[&archive]);
+    let settings = machine.directory.path().join("apt/apt.conf.d");
+    std::fs::create_dir(&settings).unwrap();
+    std::fs::write(settings.join("99frozen"), "Acquire::Check-Valid-Until \"false\";\n").unwrap();
+    machine.build("hello").unwrap();
+}
+
+#[test]
+fn builds_at_the_same_time_share_a_cache_and_agree() {
+    let archive = archive();
+    let machine = Machine::using(&[&archive]);
+    let images: Vec<Digest> = std::thread::scope(|scope| {
+        let builds: Vec<_> =
+            (0..6).map(|_| scope.spawn(|| machine.build("hello").unwrap())).collect();
+        builds.into_iter().map(|build| build.join().unwrap()).collect()
+    });
+    assert!(images.windows(2).all(|pair| pair[0] == pair[1]));
+    let left = machine.directory.path().join("packages/unfinished");
+    assert_eq!(std::fs::read_dir(left).unwrap().count(), 0);
+}
+
+#[test]
+fn an_image_that_was_collected_is_made_again() {
+    let archive = archive();
+    let machine = Machine::using(&[&archive]);
+    let image = machine.build("hello").unwrap();
+    machine.images.gc(&[]).unwrap();
+    assert!(machine.images.get(&image).is_err());
+    assert_eq!(machine.build("hello").unwrap(), image);
+    assert_eq!(machine.content(&image, "usr/share/greeting"), "new\n");
+}
+
+#[test]
 fn the_release_file_of_another_suite_is_refused() {
     let archive = archive();
     let machine = Machine::new();

@@ -14,7 +14,7 @@
 //! | here | what it knows |
 //! |---|---|
 //! | `recipe` | what people write |
-//! | `sources`, `suite`, `release`, `keyring` | whom to believe |
+//! | `sources`, `settings`, `suite`, `release`, `keyring` | whom to believe |
 //! | `index`, `relation`, `resolve` | which packages |
 //! | `fetch`, `cache` | how they get here |
 //! | `deb`, `tree`, `accounts`, `dpkg`, `assemble` | how they become a file system |
@@ -33,9 +33,11 @@ mod recipe;
 mod relation;
 mod release;
 mod resolve;
+mod settings;
 mod sources;
 mod suite;
 mod tree;
+pub mod untrusted;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -44,7 +46,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use carrack_content::Images;
-use carrack_oci::{Compression, Digest, History, ImageConfig, Manifest, Platform};
+use carrack_oci::{Compression, Descriptor, Digest, History, ImageConfig, Manifest, Platform};
+use carrack_store::BlobStore as _;
 use jiff::Timestamp;
 
 pub use accounts::AccountsError;
@@ -68,6 +71,7 @@ use cache::Cache;
 use fetch::{Fetcher, Wanted};
 use index::{Package, Universe};
 use recipe::Architecture;
+use settings::Settings;
 use sources::{SignedBy, Sources};
 use suite::{Archive, Asked, Suite};
 
@@ -131,6 +135,11 @@ pub fn build_recipe(
         Some(architecture) => architecture,
         None => Architecture::host().ok_or(PackagesError::Architecture)?,
     };
+    // Nothing that is kept along the way may be collected before the end.
+    let lease = images.lease().map_err(|source| PackagesError::Keep {
+        recipe: recipe.file.clone(),
+        source: Box::new(source),
+    })?;
     let cache = Cache::open(&environment.cache_dir).map_err(PackagesError::cache)?;
     let fetcher = Fetcher::new(environment.extra_roots.as_deref())?;
     let build = Build {
@@ -148,7 +157,9 @@ pub fn build_recipe(
         },
         silent: RefCell::default(),
     };
-    build.run()
+    let manifest = build.run();
+    drop(lease);
+    manifest
 }
 
 /// One recipe on its way to an image.
@@ -200,7 +211,13 @@ impl Build<'_> {
     /// The image an earlier build came to, when it is still there.
     fn earlier(&self, key: &Digest) -> Result<Option<Digest>, PackagesError> {
         let manifest = self.archive.cache.result(key).map_err(PackagesError::cache)?;
-        Ok(manifest.filter(|manifest| self.images.get(manifest).is_ok()))
+        Ok(manifest.filter(|manifest| self.is_whole(manifest)))
+    }
+
+    fn is_whole(&self, manifest: &Digest) -> bool {
+        let Ok(image) = self.images.get(manifest) else { return false };
+        let here = |layer: &Descriptor| matches!(self.images.blobs().stat(&layer.digest), Ok(Some(size)) if size == layer.size);
+        image.manifest.layers.iter().all(here)
     }
 
     fn suites(&self) -> Result<Vec<Suite>, PackagesError> {
@@ -236,8 +253,7 @@ impl Build<'_> {
         };
         let mut sources = Sources::default();
         if recipe.repositories.is_empty() {
-            sources = Sources::of_host(self.archive.apt_directory, architecture)
-                .map_err(|(path, source)| PackagesError::Configuration { path, source })?;
+            sources = self.host_sources(architecture)?;
         }
         for (line, place) in &recipe.repositories {
             sources.add_line(line, place, architecture);
@@ -261,6 +277,21 @@ impl Build<'_> {
         }
         if sources.used.is_empty() {
             return Err(PackagesError::NoSources { place, architecture });
+        }
+        Ok(sources)
+    }
+
+    /// The sources of the host, with what else its apt configuration says about them.
+    fn host_sources(&self, architecture: &str) -> Result<Sources, PackagesError> {
+        let failed = |(path, source)| PackagesError::Configuration { path, source };
+        let directory = self.archive.apt_directory;
+        let settings = Settings::of_host(directory).map_err(failed)?;
+        let mut sources = Sources::of_host(directory, architecture).map_err(failed)?;
+        for source in &mut sources.used {
+            source.check_valid_until &= settings.check_valid_until;
+        }
+        if let Some(proxy) = settings.proxy {
+            self.tell(format!("apt's proxy `{proxy}` is not used; sources are asked directly"));
         }
         Ok(sources)
     }

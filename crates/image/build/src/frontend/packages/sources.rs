@@ -249,7 +249,7 @@ fn inline_key(value: &str) -> String {
         .collect()
 }
 
-fn is_no(value: &str) -> bool {
+pub(crate) fn is_no(value: &str) -> bool {
     matches!(value.to_ascii_lowercase().as_str(), "no" | "false" | "0" | "off" | "without")
 }
 
@@ -293,16 +293,18 @@ fn source_files(directory: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> 
     if main.is_file() {
         files.push(main);
     }
-    let mut parts = listed(&directory.join("sources.list.d"), &["list", "sources"])?;
+    let mut parts = listed(&directory.join("sources.list.d"), |extension| {
+        matches!(extension, Some("list" | "sources"))
+    })?;
     files.append(&mut parts);
     Ok(files)
 }
 
-/// The files of a directory with one of these extensions, by name; none when there
-/// is no such directory.
+/// The files of a directory whose extension is wanted, by name; none when there is no
+/// such directory.
 pub(crate) fn listed(
     directory: &Path,
-    extensions: &[&str],
+    wanted: impl Fn(Option<&str>) -> bool,
 ) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     let failed = |error| (directory.to_owned(), error);
     let entries = match fs::read_dir(directory) {
@@ -313,8 +315,7 @@ pub(crate) fn listed(
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed)?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if extension.is_some_and(|extension| extensions.contains(&extension)) {
+        if wanted(path.extension().and_then(|extension| extension.to_str())) {
             files.push(path);
         }
     }

@@ -140,7 +140,7 @@ impl Archive<'_> {
             SignedBy::Files(files) => files.clone(),
             SignedBy::Host => {
                 let parts = self.apt_directory.join("trusted.gpg.d");
-                let mut files = sources::listed(&parts, &["gpg", "asc"])
+                let mut files = sources::listed(&parts, |e| matches!(e, Some("gpg" | "asc")))
                     .map_err(|(path, source)| PackagesError::Configuration { path, source })?;
                 files.extend(Some(self.apt_directory.join("trusted.gpg")).filter(|p| p.is_file()));
                 files

@@ -273,7 +273,7 @@ impl Client {
     /// [`ShimError::Gone`] when the shim is dead.
     pub fn state(&self) -> Result<State, ShimError> {
         match self.ask("asking for the container's state", &Request::State)? {
-            Answer::State(state) => Ok(*state),
+            Answer::State(state) => Ok(state),
             _ => Err(self.strange("asking for the container's state")),
         }
     }
@@ -303,7 +303,7 @@ impl Client {
     /// [`ShimError::Refused`] when it has ended.
     pub fn stats(&self) -> Result<Stats, ShimError> {
         match self.ask("measuring the container", &Request::Stats)? {
-            Answer::Stats(stats) => Ok(*stats),
+            Answer::Stats(stats) => Ok(stats),
             _ => Err(self.strange("measuring the container")),
         }
     }
@@ -389,15 +389,18 @@ impl AsFd for ExitWatch {
 }
 
 impl ExecControl {
-    /// Sends the process a signal.
+    /// Sends the process a signal. One that has ended takes no notice.
     ///
     /// # Errors
     ///
-    /// [`ShimError::Gone`] when the shim is dead.
+    /// [`ShimError::Conversation`]. That the shim is gone is for
+    /// [`ExecControl::receive`] to say.
     pub fn kill(&self, signal: i32) -> Result<(), ShimError> {
         let request = Request::Kill { signal, all: false };
-        protocol::send(&self.watch.connection, &request, &[])
-            .map_err(conversation_error("signaling a process", &self.watch.directory))
+        let sent = protocol::send(&self.watch.connection, &request, &[])
+            .map_err(conversation_error("signaling a process", &self.watch.directory));
+        // The shim closes the connection once it has told of the end.
+        sent.or_else(|error| if error.is_gone() { Ok(()) } else { Err(error) })
     }
 
     /// Tells its terminal its size. Without a terminal this does nothing.

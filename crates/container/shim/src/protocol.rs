@@ -43,8 +43,8 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Done,
-    State(Box<State>),
-    Stats(Box<Stats>),
+    State(State),
+    Stats(Stats),
     Exit(Exit),
     /// The descriptors that came along, in order: stdin, stdout, stderr, as far as
     /// the answer says they are there.
@@ -90,19 +90,24 @@ pub struct State {
     pub lost_lines: u64,
 }
 
-/// What a container uses of the machine. `None` where the kernel does not account
-/// for it or sets no limit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a container has used of the machine. What this machine does not count is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Processor time used since the start, in nanoseconds.
+    /// Processor time, in nanoseconds.
     pub cpu_ns: u64,
-    /// Memory in use, in bytes.
+    /// Time spent waiting for more processor time than its limit allows, in nanoseconds.
+    pub throttled_ns: u64,
+    /// Memory in use, in bytes, with the page cache.
     pub memory_bytes: u64,
-    /// The most memory it may use, in bytes.
+    /// Of it, page cache that could be dropped at once.
+    pub memory_inactive_file_bytes: u64,
+    /// The most memory it may use, in bytes; `None` without a limit.
     pub memory_limit_bytes: Option<u64>,
+    /// Processes killed for want of memory.
+    pub oom_kills: u64,
     /// Processes and threads.
     pub pids: u64,
-    /// The most of them there may be.
+    /// The most of them there may be; `None` without a limit.
     pub pids_limit: Option<u64>,
     /// Read from block devices, in bytes.
     pub block_read_bytes: u64,

@@ -14,8 +14,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use carrack_linux::process;
 use jiff::Timestamp;
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -49,26 +50,23 @@ pub struct InitProcess {
 }
 
 impl InitProcess {
-    /// The process that has this id now.
+    /// The process that has this id now; `None` when there is none.
+    #[must_use]
+    pub fn of(pid: Pid) -> Option<Self> {
+        let start_time = process::start_time(pid)?;
+        Some(Self { pid: pid.as_raw_pid(), start_time })
+    }
+
+    /// A handle on the process, if it still runs and is the same one.
     ///
     /// # Errors
     ///
-    /// `NotFound` when there is none.
-    pub fn of(pid: i32) -> io::Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let start_time = start_time(&stat)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time"))?;
-        Ok(Self { pid, start_time })
-    }
-
-    /// A handle on the process, if it still is the same one.
-    #[must_use]
-    pub fn open(&self) -> Option<OwnedFd> {
-        let pid = Pid::from_raw(self.pid)?;
-        let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // Read after opening: the handle is on whoever had the id then, and the start
-        // time tells whether that was still ours.
-        (Self::of(self.pid).ok()? == *self).then_some(handle)
+    /// What opening it says.
+    pub fn open(&self) -> io::Result<Option<OwnedFd>> {
+        match Pid::from_raw(self.pid) {
+            Some(pid) => process::open_started(pid, self.start_time),
+            None => Ok(None),
+        }
     }
 }
 
@@ -99,32 +97,5 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// Field 22 of `/proc/PID/stat`. Field 2 is the name, in parentheses, and may hold
-/// anything, so counting starts after its last parenthesis.
-fn start_time(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_named_like_a_stat_line_does_not_fool_the_reader() {
-        let stat = "7 (x) S 1 (y) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 0";
-        assert_eq!(start_time(stat), Some(4242));
-    }
-
-    #[test]
-    fn a_number_given_to_another_process_is_not_taken_for_the_old_one() {
-        let own = i32::try_from(std::process::id()).expect("fits");
-        let this = InitProcess::of(own).expect("own process");
-        assert!(this.open().is_some());
-        let earlier = InitProcess { start_time: this.start_time - 1, ..this };
-        assert!(earlier.open().is_none());
     }
 }

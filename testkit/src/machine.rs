@@ -140,7 +140,7 @@ impl Machine {
     /// The process ids recorded for the keeper's children, by role.
     pub fn pid_of(&self, role: &str) -> Option<i32> {
         let text = fs::read_to_string(self.run_dir().join(format!("{role}.pid"))).ok()?;
-        text.trim().parse().ok()
+        text.split_whitespace().next()?.parse().ok()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where things are. The only place that reads the environment for them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -77,10 +78,20 @@ impl Settings {
     }
 }
 
+/// This program's path. After an upgrade that replaced the file, the path of the new one.
+pub(crate) fn own_program() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("finding this program's own path")?;
+    let bytes = program.as_os_str().as_encoded_bytes();
+    match bytes.strip_suffix(b" (deleted)") {
+        Some(path) => Ok(PathBuf::from(OsStr::from_bytes(path))),
+        None => Ok(program),
+    }
+}
+
 /// `carrack-runtime` lies beside this program, as cargo leaves it, or in the
 /// libexec directory of the same prefix, as a package installs it.
 pub(crate) fn find_runtime() -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("finding this program's own path")?;
+    let program = own_program()?;
     let directory = program.parent().unwrap_or(Path::new("/"));
     let places =
         [directory.join("carrack-runtime"), directory.join("../libexec/carrack/carrack-runtime")];

@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use carrack_engine::api::DownRequest;
 use carrack_engine::client::EngineClient;
 
-use crate::settings::Settings;
+use crate::compose;
+use crate::settings::{self, Settings};
 use crate::{exit, output};
 
 /// How long a daemon may take until it answers. It re-attaches to all that runs first.
@@ -54,7 +55,7 @@ fn start_keeper(settings: &Settings) -> anyhow::Result<()> {
             "starting containers needs root on this machine; run the command with sudo",
         ));
     }
-    let program = std::env::current_exe().context("finding this program's own path")?;
+    let program = settings::own_program()?;
     Command::new(program)
         .args(settings.as_arguments())
         .arg("keeper")
@@ -100,22 +101,12 @@ async fn remove_networks(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends the process recorded for `role`, if it is still that process.
+/// Ends the process recorded for `role`, if it still runs.
 fn end(run: &Path, role: &str) -> anyhow::Result<()> {
-    let record = run.join(format!("{role}.pid"));
-    let Ok(text) = std::fs::read_to_string(&record) else { return Ok(()) };
-    let pid = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
-    let pid = pid.with_context(|| format!("{} holds no process id", record.display()))?;
-    let own = std::fs::read_link("/proc/self/exe").unwrap_or_default();
-    let its = std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).unwrap_or_default();
-    if own == its {
-        let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
-        if let Ok(process) = process {
-            rustix::process::pidfd_send_signal(&process, rustix::process::Signal::TERM).ok(); // Gone meanwhile.
-            await_end(&process, role)?;
-        }
+    if let Some(process) = compose::recorded(run, role)? {
+        rustix::process::pidfd_send_signal(&process, rustix::process::Signal::TERM).ok(); // Gone meanwhile.
+        await_end(&process, role)?;
     }
-    std::fs::remove_file(&record).ok(); // The next start writes its own.
     Ok(())
 }
 

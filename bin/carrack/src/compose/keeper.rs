@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 
 /// The first pause before a child that ended is started again.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -32,7 +32,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
         .with_context(|| format!("making the log directory {}", settings.logs().display()))?;
     let Some(_lock) = try_lock(&lock_path(&settings.run))? else { return Ok(()) };
     rustix::process::setsid().ok(); // Already a session leader when a supervisor started us.
-    record_pid(&settings.run)?;
+    super::record(&settings.run, "keeper")?;
     std::thread::scope(|scope| {
         for role in ["daemon", "proxy"] {
             scope.spawn(move || keep(settings, role));
@@ -69,12 +69,6 @@ fn open_lock(path: &Path) -> anyhow::Result<File> {
     options.open(path).with_context(|| format!("opening the lock {}", path.display()))
 }
 
-fn record_pid(run: &Path) -> anyhow::Result<()> {
-    let path = run.join("keeper.pid");
-    std::fs::write(&path, std::process::id().to_string())
-        .with_context(|| format!("writing {}", path.display()))
-}
-
 fn keep(settings: &Settings, role: &'static str) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -94,7 +88,7 @@ fn keep(settings: &Settings, role: &'static str) {
 }
 
 fn start(settings: &Settings, role: &str) -> anyhow::Result<std::process::Child> {
-    let program = std::env::current_exe().context("finding this program's own path")?;
+    let program = settings::own_program()?;
     let log = open_log(&settings.logs().join(format!("{role}.log")))?;
     let child = Command::new(program)
         .args(settings.as_arguments())

@@ -8,6 +8,8 @@ pub(crate) mod proxy;
 use std::path::Path;
 
 use anyhow::Context as _;
+use rustix::fd::OwnedFd;
+use rustix::process::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::settings::Settings;
@@ -19,10 +21,33 @@ fn take_role(settings: &Settings, role: &str) -> anyhow::Result<std::fs::File> {
         make_private(directory)?;
     }
     let lock = keeper::wait_for_lock(&settings.run.join(format!("{role}.lock")))?;
-    let record = settings.run.join(format!("{role}.pid"));
-    carrack_linux::fs::write_atomic(&record, std::process::id().to_string().as_bytes(), 0o644)
-        .with_context(|| format!("recording the {role} in {}", record.display()))?;
+    record(&settings.run, role)?;
     Ok(lock)
+}
+
+/// Records this process as `role`: its id and the moment it started, which together
+/// name no other process, ever.
+fn record(run: &Path, role: &str) -> anyhow::Result<()> {
+    let own = rustix::process::getpid();
+    let started = carrack_linux::process::start_time(own).unwrap_or_default();
+    let record = run.join(format!("{role}.pid"));
+    let text = format!("{} {started}\n", own.as_raw_nonzero());
+    carrack_linux::fs::write_atomic(&record, text.as_bytes(), 0o644)
+        .with_context(|| format!("recording the {role} in {}", record.display()))
+}
+
+/// The process recorded as `role`, if it still runs.
+pub(crate) fn recorded(run: &Path, role: &str) -> anyhow::Result<Option<OwnedFd>> {
+    let record = run.join(format!("{role}.pid"));
+    let Ok(text) = std::fs::read_to_string(&record) else { return Ok(None) };
+    let mut words = text.split_whitespace();
+    let pid = words.next().and_then(|word| Pid::from_raw(word.parse().ok()?));
+    let started = words.next().and_then(|word| word.parse().ok());
+    let (Some(pid), Some(started)) = (pid, started) else {
+        anyhow::bail!("{} names no process; remove it", record.display());
+    };
+    carrack_linux::process::open_started(pid, started)
+        .with_context(|| format!("opening the process recorded in {}", record.display()))
 }
 
 /// Makes a directory that only its owner and, by name, others may enter.

@@ -13,7 +13,7 @@ const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 pub(crate) struct Identity {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// Further groups the user is in.
+    /// Every group the user is in, its own first.
     pub(crate) groups: Vec<u32>,
     /// Where the user is at home; `/` when the image does not say.
     pub(crate) home: String,
@@ -97,13 +97,17 @@ impl Accounts {
         let home = known.map_or("/", |known| known.home.as_str());
         let home = if home.is_empty() { "/" } else { home }.to_owned();
         if let Some(group) = group.filter(|group| !group.is_empty()) {
-            return Ok(Identity { uid, gid: self.group(group)?, groups: Vec::new(), home });
+            let gid = self.group(group)?;
+            return Ok(Identity { uid, gid, groups: vec![gid], home });
         }
         let gid = known.map_or(0, |known| known.gid);
         let name = known.map_or("", |known| known.name.as_str());
         let is_in = |group: &&Group| group.members.iter().any(|member| member == name);
         let groups = self.groups.iter().filter(|group| !name.is_empty() && is_in(group));
-        Ok(Identity { uid, gid, groups: groups.map(|group| group.gid).collect(), home })
+        // Its own group is among them, or permissions that exclude the group could be
+        // had back by a set-group-id program.
+        let further = groups.map(|group| group.gid).filter(|further| *further != gid);
+        Ok(Identity { uid, gid, groups: std::iter::once(gid).chain(further).collect(), home })
     }
 
     fn user(&self, word: &str) -> Result<(u32, Option<&User>), FilesError> {
@@ -156,12 +160,12 @@ mod tests {
     fn a_user_brings_groups_and_home_along() {
         let web = accounts().identity("web").expect("known");
         let home = "/var/www".to_owned();
-        assert_eq!(web, Identity { uid: 33, gid: 34, groups: vec![50], home });
+        assert_eq!(web, Identity { uid: 33, gid: 34, groups: vec![34, 50], home });
         let number = accounts().identity("33").expect("known");
         assert_eq!(number, web);
         let stranger = accounts().identity("999").expect("a number needs no account");
         assert_eq!((stranger.gid, stranger.home.as_str()), (0, "/"));
         assert_eq!(accounts().identity("").expect("root").home, "/root");
-        assert_eq!(accounts().identity("web:0").expect("known").groups, Vec::<u32>::new());
+        assert_eq!(accounts().identity("web:0").expect("known").groups, [0]);
     }
 }

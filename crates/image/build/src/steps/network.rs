@@ -47,7 +47,7 @@ impl Standing {
         // At most 15 bytes, and told apart for as long as both builds live.
         let digest = carrack_oci::Digest::of(id);
         let short = digest.hex().get(..10).unwrap_or_default();
-        Self { bridge: format!("ckb{short}"), host_interface: format!("ckv{short}"), namespace }
+        Self { bridge: format!("cb-{short}"), host_interface: format!("cv-{short}"), namespace }
     }
 
     pub(super) fn namespace(&self) -> &Path {

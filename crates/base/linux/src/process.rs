@@ -307,7 +307,7 @@ pub fn close_on_execute_from(first: u32) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Closes every descriptor from `first` up but `keep`.
+/// Closes every descriptor from `first` up but those in `keep`.
 ///
 /// For a process that goes on with what it keeps and never lets another owner of a
 /// descriptor run again, such as the one [`start`] made.
@@ -315,12 +315,18 @@ pub fn close_on_execute_from(first: u32) -> io::Result<()> {
 /// # Errors
 ///
 /// As `close_range`.
-pub fn close_from_except(first: u32, keep: i32) -> io::Result<()> {
-    let keep = u32::try_from(keep).map_err(io::Error::other)?;
-    if keep > first {
-        close_range(first, keep - 1)?;
+pub fn close_from_except(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let kept = keep.iter().map(|kept| u32::try_from(kept.as_raw_fd()).map_err(io::Error::other));
+    let mut kept = kept.collect::<io::Result<Vec<u32>>>()?;
+    kept.sort_unstable();
+    let mut next = first;
+    for kept in kept {
+        if kept > next {
+            close_range(next, kept - 1)?;
+        }
+        next = next.max(kept.saturating_add(1));
     }
-    close_range(first.max(keep.saturating_add(1)), u32::MAX)
+    close_range(next, u32::MAX)
 }
 
 fn close_range(first: u32, last: u32) -> io::Result<()> {

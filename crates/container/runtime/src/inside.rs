@@ -13,7 +13,7 @@ mod mounts;
 mod program;
 mod user;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use carrack_linux::mount::{self, Attributes, Change, Propagation};
@@ -51,8 +51,9 @@ impl Inside<'_> {
         let failure = match self.set_up() {
             Ok(()) => {
                 // Nothing of the caller's may stay open while we wait, perhaps for days.
-                let keep = self.listener.as_raw_fd();
-                match process::close_from_except(3 + self.preserve_fds, keep) {
+                let init = self.prepared.init_program().map(AsFd::as_fd);
+                let keep: Vec<_> = [self.listener.as_fd()].into_iter().chain(init).collect();
+                match process::close_from_except(3 + self.preserve_fds, &keep) {
                     Ok(()) => return self.wait_and_become(),
                     Err(error) => Failure::new("closing the caller's descriptors", &error),
                 }

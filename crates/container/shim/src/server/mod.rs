@@ -32,7 +32,7 @@ use shim::Shim;
 ///
 /// Returns at once, with the shim in a session of its own; the outcome of creating the
 /// container goes to the socket that is standard input. Must be called while the
-/// process has one thread.
+/// process has one thread and nothing open but its standard streams.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match begin(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,6 +45,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn begin(args: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     let directory = parse(args)?;
+    session::close_inherited()?;
     match session::detach()? {
         Side::Parent { .. } => Ok(()),
         Side::Child => serve(&directory),

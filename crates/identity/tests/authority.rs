@@ -1,5 +1,7 @@
 //! What the authority issues, what it keeps, and what others make of it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -79,6 +80,27 @@ pub struct Metrics {
     durations: Family<Labels, Histogram, Durations>,
     connections: Family<Labels, Counter>,
     bytes: Family<Labels, Counter>,
+    open: Family<Labels, Gauge>,
+}
+
+/// A connection of bytes underway, counted among those that are open until it is dropped.
+#[derive(Debug)]
+pub struct Open {
+    gauge: Gauge,
+    bytes: Counter,
+}
+
+impl Open {
+    /// Counts bytes that have passed, either way. [`Metrics::observe_rest`] must be told of them.
+    pub fn passed(&self, bytes: u64) {
+        self.bytes.inc_by(bytes);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
 }
 
 impl Default for Metrics {
@@ -95,6 +117,7 @@ impl Metrics {
         let durations = Family::new_with_constructor(Durations);
         let connections = Family::default();
         let bytes = Family::default();
+        let open = Family::default();
         registry.register("requests", "HTTP requests that ended", requests.clone());
         registry.register(
             "request_duration_seconds",
@@ -107,25 +130,32 @@ impl Metrics {
             connections.clone(),
         );
         registry.register("tcp_bytes", "Bytes of such connections, both ways", bytes.clone());
+        registry.register("tcp_connections_open", "Such connections underway", open.clone());
         also(&mut registry);
-        Self { registry, requests, durations, connections, bytes }
+        Self { registry, requests, durations, connections, bytes, open }
+    }
+
+    /// Counts a connection of bytes as open, described by the record it will leave.
+    #[must_use]
+    pub fn open(&self, record: &Record) -> Open {
+        let labels = labels(record);
+        let gauge = self.open.get_or_create_owned(&labels);
+        gauge.inc();
+        Open { gauge, bytes: self.bytes.get_or_create_owned(&labels) }
     }
 
     /// Counts one record.
     pub fn observe(&self, record: &Record) {
-        let labels = Labels {
-            source: Text(Arc::clone(&record.source.service)),
-            source_namespace: Text(Arc::clone(&record.source.namespace)),
-            destination: Text(Arc::clone(&record.destination.service)),
-            destination_namespace: Text(Arc::clone(&record.destination.namespace)),
-            protocol: Word(protocol_word(record.protocol)),
-            code: Code(record.status),
-            reporter: Word(reporter_word(record.reporter)),
-        };
+        self.observe_rest(record, 0);
+    }
+
+    /// Counts one record, of whose bytes `counted` are counted already.
+    pub fn observe_rest(&self, record: &Record, counted: u64) {
+        let labels = labels(record);
         if record.protocol == Protocol::Tcp {
             self.connections.get_or_create(&labels).inc();
             let total = record.bytes_in.saturating_add(record.bytes_out);
-            self.bytes.get_or_create(&labels).inc_by(total);
+            self.bytes.get_or_create(&labels).inc_by(total.saturating_sub(counted));
         } else {
             self.requests.get_or_create(&labels).inc();
             let seconds = std::time::Duration::from_micros(record.duration_us).as_secs_f64();
@@ -142,6 +172,18 @@ impl Metrics {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+fn labels(record: &Record) -> Labels {
+    Labels {
+        source: Text(Arc::clone(&record.source.service)),
+        source_namespace: Text(Arc::clone(&record.source.namespace)),
+        destination: Text(Arc::clone(&record.destination.service)),
+        destination_namespace: Text(Arc::clone(&record.destination.namespace)),
+        protocol: Word(protocol_word(record.protocol)),
+        code: Code(record.status),
+        reporter: Word(reporter_word(record.reporter)),
     }
 }
 

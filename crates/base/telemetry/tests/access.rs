@@ -125,7 +125,11 @@ fn metrics_count_what_the_records_say() {
     let mut tcp = record("/");
     tcp.protocol = Protocol::Tcp;
     tcp.status = None;
-    metrics.observe(&tcp);
+    let open = metrics.open(&tcp);
+    open.passed(12);
+    assert!(metrics.encode().expect("encodes").contains("reporter=\"destination\"} 12\n"));
+    drop(open);
+    metrics.observe_rest(&tcp, 12);
     let text = metrics.encode().expect("encodes");
     let labels = |code, protocol| {
         format!(
@@ -138,6 +142,7 @@ fn metrics_count_what_the_records_say() {
         format!("carrack_request_duration_seconds_count{} 2\n", labels("200", "http")),
         format!("carrack_tcp_connections_total{} 1\n", labels("-", "tcp")),
         format!("carrack_tcp_bytes_total{} 30\n", labels("-", "tcp")),
+        format!("carrack_tcp_connections_open{} 0\n", labels("-", "tcp")),
     ] {
         assert!(text.contains(&line), "no {line} in {text}");
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use carrack_filters::authorize::Call;
+use carrack_filters::authorize::{Call, Ruling};
 use carrack_filters::headers::DECISION;
 use carrack_net::prefixed::Prefixed;
 use carrack_net::{original, tls};
@@ -24,14 +24,13 @@ use carrack_telemetry::access::{Decision, Outcome, Peer, Protocol, Reporter, Ver
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::copy;
 use crate::detect::{self, Guess};
 use crate::http::{self as web, Forward, Way, Wire};
-use crate::outbound::{self, finish, reset};
+use crate::outbound::{self, reset};
 use crate::proxy::Proxy;
 use crate::report::{Exchange, Parties, stranger};
 use crate::tunnel::{
@@ -308,13 +307,47 @@ impl Caller {
             }
         };
         let Some(tunnel) = knock.accept() else { return };
-        finish(copy::both(tunnel, application, &exchange.passed).await, &exchange);
+        self.relay(port, &exchange, tunnel, application).await;
+    }
+
+    /// Passes bytes for as long as the policies let them.
+    async fn relay(
+        &self,
+        port: u16,
+        exchange: &Exchange,
+        caller: impl AsyncRead + AsyncWrite + Unpin,
+        callee: impl AsyncRead + AsyncWrite + Unpin,
+    ) {
+        tokio::select! {
+            () = outbound::relay(caller, callee, exchange) => {}
+            revoked = self.revoked(port) => {
+                exchange.fail(Outcome::Refused, format!("no longer allowed: {}", revoked.summary));
+                exchange.note(|record| record.decision = Some(revoked));
+            }
+        }
+    }
+
+    /// Waits until a policy refuses what it let pass before.
+    async fn revoked(&self, port: u16) -> Arc<Decision> {
+        let mut swapped = self.proxy.swapped.subscribe();
+        loop {
+            let snapshot = self.proxy.snapshot.load_full();
+            if let Some(workload) = snapshot.workload(&self.uid)
+                && let Ruling::Denied(decision) = workload.authorizer.decide(&self.call(port))
+            {
+                return decision;
+            }
+            drop(snapshot);
+            if swapped.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// The caller has not spoken yet.
     async fn detect(self: Arc<Self>, knock: Knock, workload: &Workload, port: u16) {
         let ruling = workload.authorizer.decide(&self.call(port));
-        if matches!(ruling, carrack_filters::authorize::Ruling::Denied(_)) {
+        if matches!(ruling, Ruling::Denied(_)) {
             return knock.refuse(StatusCode::FORBIDDEN, None);
         }
         let Ok(mut application) = self.application(workload, port).await else {
@@ -336,7 +369,7 @@ impl Caller {
                 exchange.ruled(ruling).ok();
                 let caller = Prefixed::new(read.freeze(), tunnel);
                 let callee = Prefixed::new(answered.freeze(), application);
-                return finish(copy::both(caller, callee, &exchange.passed).await, &exchange);
+                return self.relay(port, &exchange, caller, callee).await;
             }
             // The caller went away, or opens another tunnel for what it carries.
             Err(_) => return tunnel.reset(Reason::CANCEL),

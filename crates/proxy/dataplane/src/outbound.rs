@@ -12,6 +12,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use carrack_net::original;
@@ -19,7 +20,7 @@ use carrack_net::prefixed::Prefixed;
 use carrack_snapshot::Workload;
 use carrack_telemetry::access::{Outcome, Protocol, Reporter};
 use carrack_xds as xds;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::balance;
@@ -34,6 +35,11 @@ use crate::vantage::Vantage;
 
 /// Where captured connections of applications arrive.
 pub(crate) const PORT: u16 = 15001;
+
+/// The bytes of long connections are counted this often.
+const COUNTING: Duration = Duration::from_secs(1);
+/// A caller from outside the mesh sends a request's head within this time.
+const HEAD: Duration = Duration::from_secs(60);
 
 /// One connection on its way into the mesh.
 pub(crate) struct Outward {
@@ -82,11 +88,13 @@ impl Outward {
 
     async fn http(self, mut stream: TcpStream) {
         let mut read = BytesMut::with_capacity(4096);
-        match detect::first_bytes(&mut stream, &mut read).await {
-            Ok(Some(Guess::Http2)) => self.requests(stream, read, Wire::Http2, None).await,
+        let patience = if self.outside.is_some() { HEAD } else { Duration::MAX };
+        let speaking = detect::first_bytes(&mut stream, &mut read);
+        match tokio::time::timeout(patience, speaking).await {
+            Ok(Ok(Some(Guess::Http2))) => self.requests(stream, read, Wire::Http2, None).await,
             // What is not HTTP after all is answered as a bad request.
-            Ok(Some(_)) => self.requests(stream, read, Wire::Http1, None).await,
-            Ok(None) | Err(_) => {}
+            Ok(Ok(Some(_))) => self.requests(stream, read, Wire::Http1, None).await,
+            Ok(Ok(None) | Err(_)) | Err(_) => {}
         }
     }
 
@@ -219,12 +227,26 @@ impl Outward {
         };
         exchange.reached(&endpoint.peer);
         let caller = Prefixed::new(read.freeze(), stream);
-        finish(copy::both(caller, tunnel, &exchange.passed).await, &exchange);
+        relay(caller, tunnel, &exchange).await;
     }
 }
 
-/// Notes how a connection of bytes ended.
-pub(crate) fn finish(copied: io::Result<()>, exchange: &Exchange) {
+/// Passes bytes both ways, counting them as they go, and notes how it ended.
+pub(crate) async fn relay(
+    caller: impl AsyncRead + AsyncWrite + Unpin,
+    callee: impl AsyncRead + AsyncWrite + Unpin,
+    exchange: &Exchange,
+) {
+    exchange.stands();
+    let copying = copy::both(caller, callee, &exchange.passed);
+    tokio::pin!(copying);
+    let mut tick = tokio::time::interval(COUNTING);
+    let copied = loop {
+        tokio::select! {
+            copied = &mut copying => break copied,
+            _ = tick.tick() => exchange.count(),
+        }
+    };
     match copied {
         Ok(()) => exchange.end(Outcome::Answered),
         Err(error) => exchange.fail(Outcome::Broken, error.to_string()),
@@ -246,8 +268,7 @@ fn give_up(stream: TcpStream, exchange: &Exchange, error: TunnelError) {
 
 /// Closes so that the other end sees a failure, not an end.
 pub(crate) fn reset(stream: TcpStream) {
-    if let Err(error) = socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO))
-    {
+    if let Err(error) = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "a refused connection is closed in order instead");
     }
 }
@@ -276,7 +297,7 @@ async fn past_the_mesh(
     }
     match vantage.connect(to, proxy.timeouts.connect).await {
         Ok(outside) => {
-            finish(copy::both(stream, outside, &exchange.passed).await, &exchange);
+            relay(stream, outside, &exchange).await;
         }
         Err(error) => {
             exchange.fail(Outcome::Unreachable, format!("connecting to {to}: {error}"));

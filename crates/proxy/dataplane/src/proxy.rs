@@ -9,7 +9,7 @@ use carrack_telemetry::access::{Log, LogConfig};
 use carrack_telemetry::metrics::Metrics;
 use carrack_xds::{Problem, Receipt};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +28,8 @@ pub(crate) struct Proxy {
     pub(crate) tasks: TaskTracker,
     /// No new connections; those that are idle end.
     pub(crate) draining: CancellationToken,
+    /// Told when another snapshot is in force.
+    pub(crate) swapped: watch::Sender<()>,
     /// Told when a capture comes to stand.
     pub(crate) captured: Notify,
     /// What `/config` answers.
@@ -48,6 +50,7 @@ impl Proxy {
             timeouts: config.timeouts,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            swapped: watch::Sender::new(()),
             captured: Notify::new(),
             receipt: Mutex::default(),
             trust_domain,

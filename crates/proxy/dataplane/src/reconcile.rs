@@ -21,6 +21,8 @@ use crate::proxy::Proxy;
 
 /// A door that could not be opened is tried again after this.
 const TICK: Duration = Duration::from_millis(500);
+/// Connections that nobody uses are looked for this often.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// Owns what follows from the snapshot in force.
 pub(crate) struct Reconciler {
@@ -56,6 +58,8 @@ impl Reconciler {
     pub(crate) async fn run(mut self, mut watch: Watch, stop: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let proxy = Arc::clone(&self.proxy);
         self.read(&watch).await;
         loop {
@@ -70,6 +74,7 @@ impl Reconciler {
                     }
                 },
                 _ = tick.tick() => self.open_doors(),
+                _ = sweep.tick() => self.forget_connections(&proxy.snapshot.load_full()),
                 () = proxy.captured.notified() => self.open_doors(),
             }
         }
@@ -96,6 +101,7 @@ impl Reconciler {
     fn apply(&mut self, snapshot: Arc<Snapshot>) {
         tracing::info!(version = snapshot.version(), "resources in force");
         self.proxy.snapshot.store(Arc::clone(&snapshot));
+        self.proxy.swapped.send_replace(());
         self.capture(&snapshot);
         let wanted: HashSet<_> = snapshot.ingress().iter().map(|one| door_key(one)).collect();
         self.doors.retain(|key, _| wanted.contains(key));
@@ -171,10 +177,12 @@ impl Reconciler {
         let doors = self.doors.values().map(|door| Arc::clone(door.vantage()));
         for vantage in locals.chain(doors) {
             vantage.tunnels.retain(|address| snapshot.at(address).is_some());
-            vantage.upstreams.retain(|to| match to {
+            let known = |to: SocketAddr| match to {
                 SocketAddr::V4(to) => snapshot.at(*to.ip()).is_some(),
                 SocketAddr::V6(_) => false,
-            });
+            };
+            vantage.upstreams.sweep(known);
+            vantage.application.sweep(known);
         }
     }
 }

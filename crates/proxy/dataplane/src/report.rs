@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use carrack_filters::authorize::Ruling;
 use carrack_telemetry::access::{Decision, DecisionId, Outcome, Peer, Protocol, Record, Reporter};
+use carrack_telemetry::metrics::Open;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
@@ -28,6 +29,13 @@ pub(crate) struct Exchange {
     started: Instant,
     pub(crate) passed: Passed,
     record: Mutex<Record>,
+    standing: Mutex<Option<Standing>>,
+}
+
+/// A connection of bytes that shows in the metrics while it lasts.
+struct Standing {
+    open: Open,
+    counted: u64,
 }
 
 impl Exchange {
@@ -58,6 +66,7 @@ impl Exchange {
             started: Instant::now(),
             passed: Passed::default(),
             record: Mutex::new(record),
+            standing: Mutex::default(),
         })
     }
 
@@ -67,6 +76,21 @@ impl Exchange {
 
     pub(crate) fn id(&self) -> DecisionId {
         self.record.lock().id
+    }
+
+    /// Bytes pass from here on: shows the connection as open.
+    pub(crate) fn stands(&self) {
+        let open = self.proxy.metrics.open(&self.record.lock());
+        *self.standing.lock() = Some(Standing { open, counted: 0 });
+    }
+
+    /// Counts what has passed since it was last counted.
+    pub(crate) fn count(&self) {
+        if let Some(standing) = &mut *self.standing.lock() {
+            let total = read(&self.passed.forth).saturating_add(read(&self.passed.back));
+            standing.open.passed(total.saturating_sub(standing.counted));
+            standing.counted = total;
+        }
     }
 
     /// Changes what will be written.
@@ -121,7 +145,8 @@ impl Drop for Exchange {
         record.duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         record.bytes_in = read(&self.passed.forth);
         record.bytes_out = read(&self.passed.back);
-        self.proxy.metrics.observe(record);
+        let counted = self.standing.get_mut().take().map_or(0, |standing| standing.counted);
+        self.proxy.metrics.observe_rest(record, counted);
         self.proxy.log.write(record);
     }
 }

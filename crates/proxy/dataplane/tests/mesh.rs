@@ -302,6 +302,147 @@ async fn an_allow_policy_lets_in_whom_it_names() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_ends_the_connections_it_would_not_have_let_in() {
+    if !possible() {
+        return;
+    }
+    let mut mesh = Mesh::start(&["edge", "store"]).await;
+    application::bytes(mesh.listen("store", 6379));
+    let mut stream = mesh.connect("edge", "store", 6379).await;
+    stream.write_all(b"PING").await.expect("writes");
+    let mut echoed = [0; 4];
+    timeout(PATIENCE, stream.read_exact(&mut echoed)).await.expect("in time").expect("reads");
+    let shown = async || {
+        let page = mesh.ask("/metrics").await?;
+        let open = "carrack_tcp_connections_open{source=\"edge\"";
+        let counted = "carrack_tcp_bytes_total{source=\"edge\"";
+        (page.contains(open) && page.contains(counted)).then_some(())
+    };
+    harness::eventually("the connection in the metrics", shown).await;
+    let deny = policy(&mesh, Action::Deny, "store", from("*/sa/edge"));
+    mesh.apply(|resources| resources.authorizations.push(deny)).await;
+    let ended = timeout(PATIENCE, stream.read(&mut echoed)).await.expect("in time");
+    assert!(!matches!(ended, Ok(1..)), "{ended:?}");
+    let ours = |one: &carrack_telemetry::access::Record| {
+        one.reporter == Reporter::Destination && one.outcome == Outcome::Refused
+    };
+    let record = mesh.record("the end of it", ours).await;
+    assert_eq!(record.decision.expect("a decision").policy.as_deref(), Some("shop/policy"));
+    assert_eq!((record.bytes_in, record.bytes_out), (4, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_callers_and_large_bodies_pass_at_once() {
+    if !possible() {
+        return;
+    }
+    let mesh = Mesh::start(&["edge", "api"]).await;
+    application::http("api", mesh.listen("api", 8080));
+    let mut callers = tokio::task::JoinSet::new();
+    for number in 0..40_usize {
+        let mut stream = mesh.connect("edge", "api", 8080).await;
+        callers.spawn(async move {
+            for round in 0..10_usize {
+                let body = "x".repeat(number * 1000 + round);
+                let request = if round % 2 == 0 {
+                    format!("POST /{number} HTTP/1.1\r\nHost: api\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                } else {
+                    format!(
+                        "POST /{number} HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+                        body.len()
+                    )
+                };
+                stream.write_all(request.as_bytes()).await.expect("writes");
+                let answer = read_answer(&mut stream).await;
+                let got = answer.bytes().rev().take_while(|byte| *byte == b'x').count();
+                assert_eq!(got, body.len(), "caller {number} round {round}");
+            }
+        });
+    }
+    callers.join_all().await;
+    let ours = |one: &&carrack_telemetry::access::Record| one.reporter == Reporter::Source;
+    harness::eventually("every record", async || {
+        (mesh.records().iter().filter(ours).count() == 400).then_some(())
+    })
+    .await;
+    assert!(mesh.records().iter().all(|one| one.outcome == Outcome::Answered));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn head_requests_and_answers_without_a_body_keep_the_connection() {
+    if !possible() {
+        return;
+    }
+    let mesh = Mesh::start(&["edge", "api"]).await;
+    let mut application = ScriptedServer::new(mesh.listen("api", 8080));
+    let mut stream = mesh.connect("edge", "api", 8080).await;
+    for (request, answer) in [
+        ("HEAD / HTTP/1.1\r\nHost: api\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"),
+        ("GET / HTTP/1.1\r\nHost: api\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("GET / HTTP/1.1\r\nHost: api\r\n\r\n", "HTTP/1.1 304 Not Modified\r\n\r\n"),
+    ] {
+        stream.write_all(request.as_bytes()).await.expect("writes");
+        application.answer(answer).await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("reads"));
+        }
+        let status = answer.lines().next().expect("a line");
+        assert!(String::from_utf8_lossy(&head).starts_with(status), "{head:?}");
+    }
+    assert_eq!(application.connections, 1, "the application's connection was kept");
+}
+
+/// Answers requests without bodies with what it is told.
+struct ScriptedServer {
+    listener: tokio::net::TcpListener,
+    stream: Option<TcpStream>,
+    connections: usize,
+}
+
+impl ScriptedServer {
+    fn new(listener: tokio::net::TcpListener) -> Self {
+        Self { listener, stream: None, connections: 0 }
+    }
+
+    async fn answer(&mut self, answer: &str) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            if self.stream.is_none() {
+                let accepted = timeout(PATIENCE, self.listener.accept()).await.expect("in time");
+                self.stream = Some(accepted.expect("accepts").0);
+                self.connections += 1;
+            }
+            let Some(stream) = &mut self.stream else { unreachable!("just connected") };
+            match timeout(PATIENCE, stream.read_u8()).await.expect("in time") {
+                Ok(byte) => request.push(byte),
+                Err(_) => self.stream = None,
+            }
+        }
+        let stream = self.stream.as_mut().expect("a connection");
+        stream.write_all(answer.as_bytes()).await.expect("writes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_that_closes_its_kept_connections_costs_no_request() {
+    if !possible() {
+        return;
+    }
+    let mesh = Mesh::start(&["edge", "api"]).await;
+    let mut application = ScriptedServer::new(mesh.listen("api", 8080));
+    let mut stream = mesh.connect("edge", "api", 8080).await;
+    for round in 1..=3 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n").await.expect("writes");
+        application.answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"), "round {round}");
+        // Closes although it never said it would.
+        application.stream = None;
+    }
+    assert!(application.connections >= 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_comes_in_from_outside_the_mesh() {
     if !possible() {
         return;

@@ -57,7 +57,15 @@ impl Passing {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(context);
+        if frame.is_pending()
+            && let Some(lease) = &mut self.lease
+        {
+            // Having asked for more, move the connection on that it comes by.
+            lease.drive(context);
+            frame = Pin::new(&mut self.incoming).poll_frame(context);
+        }
+        let frame = ready!(frame);
         match &frame {
             Some(Ok(frame)) => {
                 count(frame, &self.exchange.passed.back);

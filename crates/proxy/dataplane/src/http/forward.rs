@@ -25,6 +25,9 @@ use crate::report::{Exchange, Parties, stranger};
 use crate::tunnel::{Carries, TunnelError};
 use crate::vantage::Vantage;
 
+/// Records keep this much of a path.
+const PATH: usize = 512;
+
 /// Passes on the requests of one caller's connection.
 pub(crate) struct Forward {
     pub(crate) proxy: Arc<Proxy>,
@@ -74,6 +77,11 @@ struct Failure {
 }
 
 impl Forward {
+    /// Whether the callers are outside the mesh, and so not to be trusted to behave.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        matches!(self.way, Way::Out { outside: Some(_), .. })
+    }
+
     /// Answers one request.
     pub(crate) async fn answer(&self, request: Request<Incoming>, wire: Wire) -> Response<Body> {
         let snapshot = self.proxy.snapshot.load_full();
@@ -95,7 +103,7 @@ impl Forward {
         let exchange = Exchange::begin(&self.proxy, self.parties(snapshot), protocol);
         exchange.note(|record| {
             record.method = Some(request.method().as_str().to_owned());
-            record.path = Some(request.uri().path().to_owned());
+            record.path = Some(request.uri().path().chars().take(PATH).collect());
         });
         exchange
     }
@@ -140,6 +148,7 @@ impl Forward {
         let response = self.tidy_response(response, exchange);
         match caller {
             Some(caller) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                lease.release();
                 Ok(switch_protocols(caller, response, exchange))
             }
             _ => {

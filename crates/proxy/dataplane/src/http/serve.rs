@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,8 @@ use crate::tunnel::{CONNECTION_WINDOW, STREAM_WINDOW};
 
 /// Heads larger than this are answered 431.
 const HEAD: usize = 64 << 10;
-const HEADERS: usize = 128;
+/// A caller from outside sends the head of its next request within this time, or is let go.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests of one HTTP/2 connection at a time.
 const STREAMS: u32 = 256;
 
@@ -41,17 +43,16 @@ async fn serve_http1(
     forward: Arc<Forward>,
     draining: &CancellationToken,
 ) -> hyper::Result<()> {
+    let mut builder = http1::Builder::new();
+    builder.half_close(true).max_header_size(HEAD).auto_date_header(false);
+    if forward.is_from_outside() {
+        builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    }
     let service = service_fn(move |request| {
         let forward = Arc::clone(&forward);
         async move { Ok::<_, Infallible>(forward.answer(request, Wire::Http1).await) }
     });
-    let connection = http1::Builder::new()
-        .half_close(true)
-        .max_header_size(HEAD)
-        .max_headers(HEADERS)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         ended = &mut connection => ended,

@@ -1,8 +1,16 @@
 //! Connections to callees that speak HTTP, kept for the next request.
+//!
+//! An HTTP/1 connection has no task of its own: whoever uses it drives it, in the task that
+//! already serves the caller, so that a request wakes no other task on its way. While it is kept
+//! nobody drives it, so a connection the callee has closed is found out when it is taken up again,
+//! before anything is sent on it.
 
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -43,9 +51,16 @@ struct Idle {
     since: Instant,
 }
 
-pub(crate) enum Sender {
-    One(http1::SendRequest<Body>),
+enum Sender {
+    One(Exclusive),
     Many(http2::SendRequest<Body>),
+}
+
+/// An HTTP/1 connection, driven by whoever has it.
+struct Exclusive {
+    sender: http1::SendRequest<Body>,
+    /// None once it has ended.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
 }
 
 /// A connection in use, to be given back.
@@ -71,18 +86,14 @@ impl Upstreams {
         let kept = idle.get_mut(&key)?;
         loop {
             let one = kept.pop()?;
-            if one.sender.is_closed() || one.since.elapsed() > IDLE {
+            if !one.is_usable() {
                 continue;
             }
-            let sender = match one.sender {
-                Sender::One(sender) => Sender::One(sender),
-                Sender::Many(sender) => {
-                    let again = Sender::Many(sender.clone());
-                    kept.push(Idle { sender: again, since: Instant::now() });
-                    Sender::Many(sender)
-                }
-            };
-            return Some(Lease { pool: self.clone(), key, sender });
+            if let Sender::Many(sender) = &one.sender {
+                let again = Sender::Many(sender.clone());
+                kept.push(Idle { sender: again, since: Instant::now() });
+            }
+            return Some(Lease { pool: self.clone(), key, sender: one.sender });
         }
     }
 
@@ -97,12 +108,8 @@ impl Upstreams {
         let sender = match wire {
             Wire::Http1 => {
                 let (sender, connection) = http1::Builder::new().handshake(stream).await?;
-                tokio::spawn(async move {
-                    if let Err(error) = connection.with_upgrades().await {
-                        tracing::debug!(%to, %error, "an HTTP/1 connection ended");
-                    }
-                });
-                Sender::One(sender)
+                let connection = Some(Box::pin(connection.with_upgrades()) as _);
+                Sender::One(Exclusive { sender, connection })
             }
             Wire::Http2 => {
                 let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -125,26 +132,61 @@ impl Upstreams {
     fn keep(&self, key: Key, sender: Sender) {
         let mut idle = self.idle.lock();
         let kept = idle.entry(key).or_default();
-        if kept.len() >= KEPT || kept.first().is_some_and(|one| one.since.elapsed() > IDLE) {
-            kept.retain(|one| !one.sender.is_closed() && one.since.elapsed() <= IDLE);
-        }
         if kept.len() < KEPT {
             kept.push(Idle { sender, since: Instant::now() });
         }
     }
 
-    /// Forgets callees that are gone.
-    pub(crate) fn retain(&self, mut wanted: impl FnMut(SocketAddr) -> bool) {
-        self.idle.lock().retain(|(address, _), _| wanted(*address));
+    /// Closes connections that were not used for long, and forgets callees that are gone.
+    pub(crate) fn sweep(&self, mut wanted: impl FnMut(SocketAddr) -> bool) {
+        self.idle.lock().retain(|(address, _), kept| {
+            kept.retain(Idle::is_usable);
+            !kept.is_empty() && wanted(*address)
+        });
     }
 }
 
-impl Sender {
-    fn is_closed(&self) -> bool {
-        match self {
-            Self::One(sender) => sender.is_closed(),
-            Self::Many(sender) => sender.is_closed(),
+impl Idle {
+    fn is_usable(&self) -> bool {
+        let closed = match &self.sender {
+            Sender::One(one) => one.connection.is_none() || one.sender.is_closed(),
+            Sender::Many(sender) => sender.is_closed(),
+        };
+        !closed && self.since.elapsed() <= IDLE
+    }
+}
+
+impl Exclusive {
+    /// Moves the connection on; forgets it when it has ended.
+    fn drive(&mut self, context: &mut Context<'_>) {
+        let Some(connection) = &mut self.connection else { return };
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            self.connection = None;
+            if let Err(error) = ended {
+                tracing::debug!(%error, "an HTTP/1 connection ended");
+            }
         }
+    }
+
+    async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        let ready = poll_fn(|context| {
+            self.drive(context);
+            self.sender.poll_ready(context)
+        });
+        if ready.await.is_err() {
+            return Err(SendError::Unsent(Box::new(request)));
+        }
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let connection = &mut self.connection;
+        let answered = poll_fn(|context| {
+            if let Some(driven) = connection
+                && driven.as_mut().poll(context).is_ready()
+            {
+                *connection = None;
+            }
+            answer.as_mut().poll(context)
+        });
+        answered.await.map_err(unsent)
     }
 }
 
@@ -154,33 +196,47 @@ impl Lease {
         &mut self,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, SendError> {
-        let answered = match &mut self.sender {
-            Sender::One(sender) => {
-                if sender.ready().await.is_err() {
-                    return Err(SendError::Unsent(Box::new(request)));
-                }
-                sender.try_send_request(request).await
-            }
+        match &mut self.sender {
+            Sender::One(exclusive) => exclusive.send(request).await,
             Sender::Many(sender) => {
                 if sender.ready().await.is_err() {
                     return Err(SendError::Unsent(Box::new(request)));
                 }
-                sender.try_send_request(request).await
+                sender.try_send_request(request).await.map_err(unsent)
             }
-        };
-        answered.map_err(|mut error| match error.take_message() {
-            Some(request) => SendError::Unsent(Box::new(request)),
-            None => SendError::Broken(error.into_error()),
-        })
+        }
     }
 
-    /// Keeps the connection for the next request. A connection that is never given back closes.
+    /// Moves the connection on while its response is read.
+    pub(crate) fn drive(&mut self, context: &mut Context<'_>) {
+        if let Sender::One(exclusive) = &mut self.sender {
+            exclusive.drive(context);
+        }
+    }
+
+    /// Keeps the connection for the next request, unless this one is still being sent on it. A
+    /// connection that is never given back closes.
     pub(crate) fn give_back(self) {
         let Self { pool, key, sender } = self;
-        match sender {
-            Sender::One(sender) => pool.keep(key, Sender::One(sender)),
-            // Shared; the pool has it.
-            Sender::Many(_) => {}
+        // What is shared is in the pool already.
+        let Sender::One(mut exclusive) = sender else { return };
+        exclusive.drive(&mut Context::from_waker(Waker::noop()));
+        if exclusive.sender.is_ready() && exclusive.connection.is_some() {
+            pool.keep(key, Sender::One(exclusive));
         }
+    }
+
+    /// Lets the connection run by itself, to hand over what it is switched to.
+    pub(crate) fn release(self) {
+        if let Sender::One(Exclusive { connection: Some(connection), .. }) = self.sender {
+            tokio::spawn(connection);
+        }
+    }
+}
+
+fn unsent(mut error: hyper::client::conn::TrySendError<Request<Body>>) -> SendError {
+    match error.take_message() {
+        Some(request) => SendError::Unsent(Box::new(request)),
+        None => SendError::Broken(error.into_error()),
     }
 }

@@ -159,12 +159,13 @@ async fn accept_streams(
     mut connection: h2::server::Connection<tokio_rustls::server::TlsStream<TcpStream>, Bytes>,
     expires: Option<Duration>,
 ) {
-    let draining = caller.proxy.draining.clone();
+    let draining = caller.proxy.draining.child_token();
     let expiry = tokio::time::sleep(expires.unwrap_or(Duration::MAX));
     tokio::pin!(expiry);
     let mut leaving = false;
     loop {
         tokio::select! {
+            biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let caller = Arc::clone(&caller);

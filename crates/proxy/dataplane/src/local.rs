@@ -115,7 +115,7 @@ fn until(
     proxy: &Arc<Proxy>,
     connection: impl Future<Output = ()> + Send + 'static,
 ) {
-    let (stop, draining) = (stop.clone(), proxy.draining.clone());
+    let (stop, draining) = (stop.child_token(), proxy.draining.clone());
     proxy.tasks.spawn(async move {
         let gone = async {
             stop.cancelled().await;
@@ -124,6 +124,7 @@ fn until(
             }
         };
         tokio::select! {
+            biased;
             () = connection => {}
             () = gone => {}
         }

@@ -20,6 +20,7 @@ use carrack_net::prefixed::Prefixed;
 use carrack_snapshot::Workload;
 use carrack_telemetry::access::{Outcome, Protocol, Reporter};
 use carrack_xds as xds;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -121,7 +122,7 @@ impl Outward {
     /// Finds out what is spoken, by whoever speaks first.
     async fn detect(self, stream: TcpStream) {
         let mut read = BytesMut::with_capacity(4096);
-        match stream.try_read_buf(&mut read) {
+        match read_what_is_there(&stream, &mut read).await {
             Ok(0) => return,
             Ok(_) => match detect::guess(&read) {
                 Guess::Http1 => return self.requests(stream, read, Wire::Http1, None).await,
@@ -231,6 +232,22 @@ impl Outward {
     }
 }
 
+/// Reads without waiting. A client that sends as soon as it is connected has often done so by now,
+/// and then no tunnel has to be opened to find out whether its server speaks first.
+async fn read_what_is_there(stream: &TcpStream, read: &mut BytesMut) -> io::Result<usize> {
+    let mut buffer = [0; 4096];
+    // The runtime knows of a new socket's bytes only after its next look; the kernel knows now.
+    let mut now = || io::Read::read(&mut &*SockRef::from(stream), &mut buffer);
+    let mut count = now();
+    if matches!(&count, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+        tokio::task::yield_now().await;
+        count = now();
+    }
+    let count = count?;
+    read.extend_from_slice(buffer.get(..count).unwrap_or_default());
+    Ok(count)
+}
+
 /// Passes bytes both ways, counting them as they go, and notes how it ended.
 pub(crate) async fn relay(
     caller: impl AsyncRead + AsyncWrite + Unpin,
@@ -268,7 +285,7 @@ fn give_up(stream: TcpStream, exchange: &Exchange, error: TunnelError) {
 
 /// Closes so that the other end sees a failure, not an end.
 pub(crate) fn reset(stream: TcpStream) {
-    if let Err(error) = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
+    if let Err(error) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "a refused connection is closed in order instead");
     }
 }

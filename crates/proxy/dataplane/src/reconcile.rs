@@ -176,7 +176,7 @@ impl Reconciler {
         let locals = self.locals.values().filter_map(Local::vantage);
         let doors = self.doors.values().map(|door| Arc::clone(door.vantage()));
         for vantage in locals.chain(doors) {
-            vantage.tunnels.retain(|address| snapshot.at(address).is_some());
+            vantage.tunnels.retain(|uid| snapshot.workload(uid).is_some());
             let known = |to: SocketAddr| match to {
                 SocketAddr::V4(to) => snapshot.at(*to.ip()).is_some(),
                 SocketAddr::V6(_) => false,

@@ -29,6 +29,8 @@ pub(crate) async fn serve(
     forward: Arc<Forward>,
     draining: &CancellationToken,
 ) {
+    // A token of its own: one that all connections poll would have them queue for its lock.
+    let draining = &draining.child_token();
     let ended = match wire {
         Wire::Http1 => serve_http1(stream, forward, draining).await,
         Wire::Http2 => serve_http2(stream, forward, draining).await,
@@ -55,6 +57,7 @@ async fn serve_http1(
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
+        biased;
         ended = &mut connection => ended,
         () = draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -81,6 +84,7 @@ async fn serve_http2(
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
+        biased;
         ended = &mut connection => ended,
         () = draining.cancelled() => {
             connection.as_mut().graceful_shutdown();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -57,13 +57,13 @@ impl TunnelError {
     }
 }
 
-/// The connections to other proxies from one vantage, by address.
+/// The connections to other proxies from one vantage, by the workload's uid.
 #[derive(Default)]
 pub(crate) struct Tunnels {
-    slots: Mutex<HashMap<Ipv4Addr, Arc<Slot>>>,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
 }
 
-/// The connections to one address.
+/// The connections to the proxy of one workload.
 #[derive(Default)]
 struct Slot {
     live: Mutex<Vec<Live>>,
@@ -118,7 +118,7 @@ impl Tunnels {
         workload: &Workload,
         timeouts: &Timeouts,
     ) -> Result<Live, TunnelError> {
-        let slot = Arc::clone(self.slots.lock().entry(workload.address).or_default());
+        let slot = self.slot(&workload.uid);
         if let Some(live) = slot.usable(vantage, CROWDED) {
             return Ok(live);
         }
@@ -131,9 +131,17 @@ impl Tunnels {
         Ok(live)
     }
 
-    /// Forgets connections to addresses that are gone; streams on them run to their end.
-    pub(crate) fn retain(&self, mut wanted: impl FnMut(Ipv4Addr) -> bool) {
-        self.slots.lock().retain(|address, _| wanted(*address));
+    fn slot(&self, uid: &str) -> Arc<Slot> {
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.get(uid) {
+            return Arc::clone(slot);
+        }
+        Arc::clone(slots.entry(uid.to_owned()).or_default())
+    }
+
+    /// Forgets connections to workloads that are gone; streams on them run to their end.
+    pub(crate) fn retain(&self, mut wanted: impl FnMut(&str) -> bool) {
+        self.slots.lock().retain(|uid, _| wanted(uid));
     }
 }
 

@@ -68,7 +68,7 @@ async fn traffic(counters: Arc<Metrics>, log: Log) {
                 let took =
                     millis * 1000 * (40 + jitter) / 80 + if jitter > 97 { 40_000 } else { 0 };
                 let record = record(source, destination, protocol, failed, took);
-                counters.observe(&record, 0);
+                counters.observe(&record);
                 log.write(&record);
                 if let Some(id) = record.refused_by {
                     log.write(&refusal(&record, id));

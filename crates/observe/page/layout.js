@@ -12,7 +12,7 @@ export const LABEL = { width: 172, height: 40 };
 const MARGIN = 28;
 
 const RIGHT = { name: "right", along: NODE.width, across: NODE.height, gap: LABEL.width + 56, row: 44, lane: LABEL.height, slips: [0, -26, 26, -46, 46], xy: (u, v) => ({ x: u, y: v }), angle: 0 };
-const DOWN = { name: "down", along: NODE.height, across: NODE.width, gap: LABEL.height + 84, row: 42, lane: LABEL.width, slips: [0, -34, 34, -84, 84], xy: (u, v) => ({ x: v, y: u }), angle: 90 };
+const DOWN = { name: "down", along: NODE.height, across: NODE.width, gap: LABEL.height + 84, row: 54, lane: LABEL.width, slips: [0, -20, 20, -40, 40, -66, 66, -90, 90], xy: (u, v) => ({ x: v, y: u }), angle: 90 };
 
 export const keyOf = (edge) => `${edge.source}\u0000${edge.destination}`;
 

@@ -7,6 +7,7 @@ import { LABEL, NODE, keyOf, layout, scaleIn } from "./layout.js";
 
 const EVERY_MS = 1000;
 const HISTORY = 120;
+const NODES_DRAWN = 80;
 const OUTSIDE = "carrack-ingress";
 
 const view = { state: null, paused: false, chosen: null, namespace: "", sort: { by: "rate", up: false }, box: null, moved: false, drawn: "", offset: 0 };
@@ -87,6 +88,15 @@ async function ask() {
   setTimeout(ask, EVERY_MS);
 }
 
+// What was before this page was opened.
+async function askHistory() {
+  try {
+    const answer = await fetch("/api/history", { cache: "no-store" });
+    if (!answer.ok) return;
+    for (const edge of await answer.json()) history.set(edgeId(edge), edge.past.map((one) => ({ rate: one.rate, slow: one.p99_ms ?? 0 })));
+  } catch { /* The page fills its charts from now on. */ }
+}
+
 function tell(trouble, answers) {
   $("trouble").hidden = trouble === null;
   $("trouble").textContent = trouble ?? "";
@@ -153,6 +163,12 @@ function drawTotals(edges) {
 }
 const sum = (list, of) => list.reduce((total, one) => total + of(one), 0);
 
+// More than this many boxes are no picture any more; the table has them all.
+function busiest(nodes) {
+  if (nodes.length <= NODES_DRAWN) return nodes;
+  return [...nodes].sort((a, b) => b.rate_in + b.rate_out - a.rate_in - a.rate_out).slice(0, NODES_DRAWN);
+}
+
 // One drawn line for all protocols between two services.
 function lines(edges) {
   const found = new Map();
@@ -165,15 +181,18 @@ function lines(edges) {
   return [...found.values()];
 }
 
-function drawGraph({ nodes, edges }) {
+function drawGraph({ nodes: all, edges: every }) {
+  const nodes = busiest(all), kept = new Set(nodes.map(idOf));
+  const edges = every.filter((edge) => kept.has(idOf(edge.source)) && kept.has(idOf(edge.destination)));
   const drawn = lines(edges);
+  $("left-out").textContent = nodes.length < all.length ? `the ${nodes.length} busiest of ${all.length}; choose a project for more` : "";
   $("empty").hidden = nodes.length > 0;
   if (nodes.length === 0) { $("graph").replaceChildren(); view.drawn = ""; return; }
-  const { width, height } = $("graph").getBoundingClientRect();
-  const shape = JSON.stringify([nodes.map(idOf), drawn.map((line) => line.key), Math.round(width), Math.round(height)]);
+  const frame = room();
+  const shape = JSON.stringify([nodes.map(idOf), drawn.map((line) => line.key), frame]);
   if (shape !== view.drawn) {
     view.drawn = shape;
-    view.places = layout(nodes.map(idOf), drawn, { width, height });
+    view.places = layout(nodes.map(idOf), drawn, frame);
     $("graph").replaceChildren(svg("g", { id: "edges" }), svg("g", { id: "nodes" }), svg("g", { id: "labels" }));
     if (!view.moved) fit();
   }
@@ -287,10 +306,14 @@ function markChosen(drawn) {
 
 // --- pan and zoom ---------------------------------------------------------
 
+// The most room the graph may take; it takes only as much height as it fills.
+const room = () => ({ width: Math.round($("graph").getBoundingClientRect().width), height: Math.round(Math.max(340, Math.min(760, innerHeight * 0.62))) });
+
 function fit() {
-  const frame = $("graph").getBoundingClientRect();
   const { left, right, top, bottom } = view.places.bounds;
-  const scale = scaleIn(frame, view.places.bounds);
+  const scale = scaleIn(room(), view.places.bounds);
+  document.querySelector(".canvas").style.height = `${Math.max(300, Math.round((bottom - top) * scale))}px`;
+  const frame = $("graph").getBoundingClientRect();
   const [w, h] = [frame.width / scale, frame.height / scale];
   view.box = { x: (left + right) / 2 - w / 2, y: (top + bottom) / 2 - h / 2, w, h };
   look();
@@ -464,6 +487,7 @@ function start() {
   const asked = new URLSearchParams(location.search);
   theme(["auto", "light", "dark"].includes(asked.get("theme")) ? asked.get("theme") : undefined);
   view.namespace = asked.get("project") ?? "";
+  view.chosen = asked.has("service") ? { node: asked.get("service") } : null;
   $("theme").addEventListener("click", () => { const all = ["auto", "light", "dark"]; theme(all[(all.indexOf(theme()) + 1) % 3]); });
   $("pause").addEventListener("click", () => { view.paused = !view.paused; $("pause").setAttribute("aria-pressed", view.paused); $("pause").textContent = view.paused ? "Resume" : "Pause"; });
   $("namespace").addEventListener("change", (event) => { view.namespace = event.target.value; view.chosen = null; view.moved = false; draw(); });
@@ -473,7 +497,7 @@ function start() {
   addEventListener("resize", () => { if (view.state) draw(); });
   addEventListener("keydown", (event) => { if (event.key === "Escape" && view.chosen) select(view.chosen); });
   moveAndZoom();
-  ask();
+  askHistory().then(ask);
 }
 
 start();

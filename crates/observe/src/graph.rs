@@ -95,3 +95,25 @@ pub struct State {
     /// What happened at all, newest first.
     pub records: Vec<Record>,
 }
+
+/// How an edge has been over the last two minutes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EdgeHistory {
+    /// Who calls.
+    pub source: Place,
+    /// Who is called.
+    pub destination: Place,
+    /// `http`, `http2` or `tcp`.
+    pub protocol: String,
+    /// What each look saw, oldest first.
+    pub past: Vec<Past>,
+}
+
+/// An edge at one look.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    /// Requests or connections per second.
+    pub rate: f64,
+    /// All but one in a hundred were faster.
+    pub p99_ms: Option<f64>,
+}

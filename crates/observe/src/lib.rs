@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use follow::Follower;
-pub use graph::{Edge, Graph, Node, Place, ProxyState, State};
+pub use graph::{Edge, EdgeHistory, Graph, Node, Past, Place, ProxyState, State};
 pub use why::{Explanation, WhyError};
 use window::Window;
 
@@ -176,6 +176,11 @@ impl Observe {
             refusals: self.records(limit, true),
             records: self.records(limit, false),
         }
+    }
+
+    /// How each edge of the graph has been over the last two minutes.
+    pub fn history(&self) -> Vec<EdgeHistory> {
+        self.seen.lock().window.history()
     }
 
     /// Explains the record or decision called `id`; `None` when no record is left of it.

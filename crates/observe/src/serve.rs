@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /` | the page |
 //! | `GET /api/graph` | [`Graph`](crate::Graph) |
+//! | `GET /api/history` | a list of [`EdgeHistory`](crate::EdgeHistory), once for the page |
 //! | `GET /api/state` | [`State`](crate::State), once a second for the page |
 //! | `GET /api/records?limit=N&refused=true` | the newest records |
 //! | `GET /api/why/ID` | [`Explanation`](crate::Explanation), or 404 |
@@ -68,6 +69,7 @@ impl Observe {
         let query = uri.query().unwrap_or_default();
         match uri.path() {
             "/api/graph" => json(&self.graph()),
+            "/api/history" => json(&self.history()),
             "/api/state" => json(&self.state(RECORDS.0)),
             "/api/records" => {
                 let limit = parameter(query, "limit").and_then(|text| text.parse().ok());

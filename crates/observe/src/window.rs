@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::graph::{Edge, Node, Place};
+use crate::graph::{Edge, EdgeHistory, Node, Past, Place};
 use crate::scrape::{Counters, Scrape, Series};
 
 /// An edge on which nothing happened for so long is no longer shown.
@@ -13,6 +13,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(300);
 
 /// Looks further apart than this say nothing of the last few seconds.
 const GAP_MAX: Duration = Duration::from_secs(60);
+
+/// Looks an edge's history goes back.
+const HISTORY: usize = 120;
 
 /// Who calls whom by what.
 type EdgeKey = (Place, Place, String);
@@ -39,6 +42,13 @@ struct Known {
     total: u64,
     last: Instant,
     by_source: bool,
+    past: VecDeque<Past>,
+}
+
+impl Known {
+    fn new(now: Instant) -> Self {
+        Self { total: 0, last: now, by_source: false, past: VecDeque::new() }
+    }
 }
 
 impl Window {
@@ -58,6 +68,31 @@ impl Window {
         }
         self.last = Some((now, scrape));
         self.expire(now);
+        self.keep_history(now);
+    }
+
+    fn keep_history(&mut self, now: Instant) {
+        let (_, edges) = self.graph(now);
+        // The graph has one edge for each that is known, in the same order.
+        for (known, edge) in self.edges.values_mut().zip(edges) {
+            if known.past.len() == HISTORY {
+                known.past.pop_front();
+            }
+            known.past.push_back(Past { rate: edge.rate, p99_ms: edge.p99_ms });
+        }
+    }
+
+    /// How each edge has been.
+    pub(crate) fn history(&self) -> Vec<EdgeHistory> {
+        self.edges
+            .iter()
+            .map(|((source, destination, protocol), known)| EdgeHistory {
+                source: source.clone(),
+                destination: destination.clone(),
+                protocol: protocol.clone(),
+                past: known.past.iter().copied().collect(),
+            })
+            .collect()
     }
 
     fn expire(&mut self, now: Instant) {
@@ -73,11 +108,7 @@ impl Window {
             if counters.count == 0 && counters.bytes == 0 && counters.open.unwrap_or(0) == 0 {
                 continue;
             }
-            let known = self.edges.entry(key(series)).or_insert(Known {
-                total: 0,
-                last: now,
-                by_source: false,
-            });
+            let known = self.edges.entry(key(series)).or_insert_with(|| Known::new(now));
             // The caller's end sees what never arrives, so its word counts where there is one.
             if series.by_source && !known.by_source {
                 known.by_source = true;
@@ -361,6 +392,8 @@ mod tests {
         let (nodes, edges) = window.graph(later);
         assert_eq!((nodes.len(), edges.len()), (2, 1));
         close(edges[0].rate, 0.0);
+        let rates: Vec<_> = window.history()[0].past.iter().map(|past| past.rate).collect();
+        assert_eq!(rates, [5.0, 0.0]);
         assert_eq!(edges[0].idle_ms, 30_000);
         window.add(look(5), start + FORGET_AFTER + Duration::from_secs(1));
         assert!(window.graph(start + FORGET_AFTER + Duration::from_secs(1)).1.is_empty());

@@ -40,7 +40,7 @@ async fn watcher(directory: &std::path::Path) -> Arc<Observe> {
     let refused = line(2, "destination", "vault", REFUSED);
     for (line, times) in [(&answered, 30), (&refused, 10)] {
         let record: Record = serde_json::from_str(line).expect("is a record");
-        (0..times).for_each(|_| counters.observe(&record, 0));
+        (0..times).for_each(|_| counters.observe(&record));
     }
     std::fs::write(&log, answered + &refused).expect("writes");
     observe.look().await;

@@ -22,9 +22,8 @@ fn main() -> io::Result<()> {
     }
     fs::write(directory.join("libgcc_s.a"), SCRIPT)?;
     let mut out = io::stdout().lock();
-    io::Write::write_all(
-        &mut out,
-        format!("cargo:rustc-link-search=native={}\n", directory.display()).as_bytes(),
-    )?;
+    // For the program alone: the tests of this package are linked as ever.
+    let search = format!("cargo:rustc-link-arg-bins=-L{}\n", directory.display());
+    io::Write::write_all(&mut out, search.as_bytes())?;
     io::Write::write_all(&mut out, b"cargo:rustc-link-arg-bins=-static-pie\ncargo:rerun-if-changed=build.rs\n")
 }

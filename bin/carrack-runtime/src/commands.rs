@@ -89,6 +89,11 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn dispatch(global: &Global, words: &mut Words) -> Result<ExitCode, Failed> {
     let runtime = Runtime::new(&global.root);
     let command = words.word("a command")?;
+    if matches!(command.as_str(), "create" | "run" | "exec")
+        && let Err(code) = crate::seal()
+    {
+        return Ok(code);
+    }
     match command.as_str() {
         "create" => create::create(&runtime, words),
         "run" => create::run(&runtime, words),

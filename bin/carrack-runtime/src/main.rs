@@ -6,8 +6,8 @@
 //! carrack-init PROGRAM ARG0 ARGS…       process 1 of a container    (init)
 //! ```
 //!
-//! Everything here is reached before any thread exists, and, but for the init applet,
-//! from a sealed copy of this program in memory.
+//! Everything here is reached before any thread exists. What lets a process of ours into a
+//! container first starts over from a file that cannot be written.
 
 mod commands;
 mod features;
@@ -28,19 +28,27 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|name| name == INIT_NAME) {
         return init::main(arguments);
     }
-    if let Err(error) = seal() {
-        output::fail(&format!("starting from a sealed copy of this program: {error}"));
-        return ExitCode::FAILURE;
-    }
     let mut arguments = arguments.peekable();
     if arguments.peek().is_some_and(|first| first == "shim") {
-        return carrack_shim::server::main(arguments.skip(1));
+        return match seal() {
+            Ok(()) => carrack_shim::server::main(arguments.skip(1)),
+            Err(code) => code,
+        };
     }
     commands::main(arguments)
 }
 
-/// Starts over from sealed memory unless that has happened (CVE-2019-5736).
-fn seal() -> io::Result<()> {
+/// Starts over from a sealed file unless that has happened (CVE-2019-5736).
+///
+/// For whatever lets a process of ours into a container.
+pub(crate) fn seal() -> Result<(), ExitCode> {
+    start_sealed().map_err(|error| {
+        output::fail(&format!("starting from a sealed copy of this program: {error}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn start_sealed() -> io::Result<()> {
     let text = |text: OsString| CString::new(text.into_vec()).map_err(io::Error::other);
     let arguments = std::env::args_os().map(text).collect::<io::Result<Vec<_>>>()?;
     let variable = |(mut name, value): (OsString, OsString)| {

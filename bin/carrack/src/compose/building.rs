@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use carrack_build::frontend::packages::{PackagesEnvironment, Recipe, build_recipe};
@@ -71,7 +71,7 @@ impl Builds {
         match source {
             Source::Dockerfile(request) => {
                 let task = request.tags.first().map_or("build".to_owned(), ToString::to_string);
-                self.dockerfile(request, &Shown { display, task: &task })
+                self.dockerfile(request, &Shown::new(display, &task))
             }
             Source::Recipe { file, tags } => self.recipe(file, tags, display),
         }
@@ -98,7 +98,7 @@ impl Builds {
         let recipe = Recipe::parse(&text, file).map_err(|error| exit::usage(error.to_string()))?;
         let task =
             file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let shown = Shown { display, task: &task };
+        let shown = Shown::new(display, &task);
         let _lease = self.images.lease()?;
         let digest = build_recipe(&recipe, &self.packages, &self.images, None, &shown)?;
         for tag in tags {
@@ -123,7 +123,7 @@ impl Builds {
             let Some(build) = &service.build else { continue };
             let tag = image_name(application, &name);
             let request = self.request(application, build, &tag)?;
-            let shown = Shown { display, task: &tag };
+            let shown = Shown::new(display, &tag);
             let outcome = self
                 .dockerfile(&request, &shown)
                 .with_context(|| format!("building the image of service `{name}`"))?;
@@ -298,20 +298,39 @@ fn visit(
 struct Shown<'a> {
     display: &'a Display,
     task: &'a str,
+    /// The steps that were started, by number, for the line that says they were cached.
+    names: Mutex<BTreeMap<usize, String>>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(display: &'a Display, task: &'a str) -> Self {
+        Self { display, task, names: Mutex::default() }
+    }
+
+    fn name(&self, number: usize) -> String {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get(&number).cloned().unwrap_or_default()
+    }
 }
 
 impl Progress for Shown<'_> {
     fn event(&self, event: BuildEvent) {
         match event {
-            BuildEvent::StepStarted { number, total, name } => {
-                self.display.doing(self.task, &format!("[{number}/{total}] {name}"));
+            BuildEvent::StepStarted { number, name, .. } => {
+                let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+                if self.display.is_live() {
+                    self.display.doing(self.task, &name);
+                }
+                names.insert(number, name);
             }
             BuildEvent::StepOutput { bytes, .. } if self.display.shows_output() => {
                 crate::output::raw_stderr(&bytes).ok(); // A closed pipe: the build goes on.
             }
-            BuildEvent::StepDone { number, cached, millis } if self.display.shows_output() => {
-                let how = if cached { "cached".to_owned() } else { format!("{millis} ms") };
-                self.display.doing(self.task, &format!("[{number}] {how}"));
+            BuildEvent::StepDone { number, cached: true, .. } => {
+                self.display.doing(self.task, &format!("CACHED {}", self.name(number)));
+            }
+            BuildEvent::StepDone { number, millis, .. } => {
+                self.display.doing(self.task, &format!("{} ({millis} ms)", self.name(number)));
             }
             BuildEvent::Download { name, done, total } => {
                 self.display.moved(&format!("{} {name}", self.task), done, total);

@@ -82,6 +82,11 @@ impl Display {
         }
     }
 
+    /// Whether what is shown moves: bars on a terminal.
+    pub(crate) fn is_live(&self) -> bool {
+        self.bars.is_some()
+    }
+
     /// Whether the output of build steps is shown as it comes.
     pub(crate) fn shows_output(&self) -> bool {
         self.bars.is_none() && !self.quiet

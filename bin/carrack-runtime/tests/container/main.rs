@@ -1,0 +1,12 @@
+//! Containers as their callers meet them: a bundle, a command, what comes out.
+//!
+//! These need root, and the `busybox` of the package `busybox-static`, as the one program
+//! of their root file systems; without either they say so and pass.
+
+mod escapes;
+mod exec;
+mod lifecycle;
+mod limits;
+mod setup;
+mod support;
+mod users;

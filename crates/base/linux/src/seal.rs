@@ -9,8 +9,11 @@
 //! ```
 //!
 //! Whoever starts many shims makes the copy once and starts each from it: the pages are
-//! shared and a start costs nothing. A program started from the file itself makes its
-//! own copy and starts over, once, before it does anything else.
+//! shared and a start costs nothing. A program started from the file itself starts over,
+//! once, before it does anything else, and copies nothing if it can help it: it executes
+//! itself through an overlay of its directory that has nowhere to write to. Even a
+//! container with every privilege cannot make that writable, as it could a read-only bind
+//! mount. Where overlays are refused it makes a copy of its own.
 
 use std::ffi::CString;
 use std::io;
@@ -19,7 +22,7 @@ use std::path::Path;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 
-use crate::process;
+use crate::{mount, process};
 
 const SEALS: SealFlags =
     SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
@@ -60,37 +63,67 @@ fn memory_file() -> io::Result<OwnedFd> {
     }
 }
 
-/// Whether this process runs from a sealed copy.
+/// Whether the file this process runs from cannot be written through the process.
 ///
 /// # Errors
 ///
 /// When `/proc` is not mounted.
 pub fn is_sealed() -> io::Result<bool> {
-    let own = own_executable()?;
-    // Files that are not in memory have no seals and answer an error.
-    Ok(rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SEALS)))
+    is_sealed_file(&own_executable()?)
 }
+
+fn is_sealed_file(file: &OwnedFd) -> io::Result<bool> {
+    // Files that are not in memory have no seals and answer an error.
+    if rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SEALS)) {
+        return Ok(true);
+    }
+    let read_only = rustix::fs::fstatvfs(file)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    Ok(read_only && rustix::fs::fstatfs(file)?.f_type == OVERLAY)
+}
+
+/// The magic number of overlays.
+const OVERLAY: i64 = 0x794c_7630;
 
 fn own_executable() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Makes sure that this process runs from a sealed copy: if not, it starts over from one,
+const OWN: &str = "/proc/self/exe";
+
+/// Makes sure that this process runs from a sealed file: if not, it starts over from one,
 /// with these arguments and this environment.
 ///
 /// To be called first of all; open descriptors without close-on-exec stay open.
 ///
 /// # Errors
 ///
-/// When no copy can be made or executed. It returns without error only in the copy.
+/// When no sealed file can be made or executed. It returns without error only in the
+/// process that runs from it.
 pub fn ensure(arguments: &[CString], environment: &[CString]) -> io::Result<()> {
     let own = own_executable()?;
-    let sealed = rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SEALS));
-    if sealed {
+    if is_sealed_file(&own)? {
         return Ok(());
+    }
+    // Overlays may be missing, or refused by the file system below: then a copy it is.
+    if let Ok(through) = through_overlay(&own) {
+        process::execute(through.as_fd(), arguments, environment);
     }
     let copy = copy_of(own)?;
     Err(process::execute(copy.as_fd(), arguments, environment))
+}
+
+/// The program at `own`, seen through an overlay without an upper directory.
+fn through_overlay(own: &OwnedFd) -> io::Result<OwnedFd> {
+    let path = std::fs::read_link(OWN)?;
+    let (directory, name) = path.parent().zip(path.file_name()).ok_or(rustix::io::Errno::NOENT)?;
+    let overlay = mount::read_only_view(directory)?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let through = rustix::fs::openat(&overlay, name, flags, Mode::empty())?;
+    // Somebody may have put another program there since we were started.
+    let (ours, theirs) = (rustix::fs::fstat(own)?, rustix::fs::fstat(&through)?);
+    let same = (ours.st_ino, ours.st_size, ours.st_mtime, ours.st_mtime_nsec)
+        == (theirs.st_ino, theirs.st_size, theirs.st_mtime, theirs.st_mtime_nsec);
+    if same { Ok(through) } else { Err(rustix::io::Errno::STALE.into()) }
 }
 
 #[cfg(test)]

@@ -150,7 +150,11 @@ impl Making {
             Ok(console) => Ok(Created { pid: child.pid(), pidfd: child.into_pidfd(), console }),
             Err(error) => {
                 child.destroy();
-                Err(error)
+                // If it failed first, our own failure is only the echo of that.
+                match ours.receive() {
+                    Ok(Some(Message::Failed(failure))) => Err(CreateError::Inside(failure)),
+                    _ => Err(error),
+                }
             }
         }
     }

@@ -94,7 +94,11 @@ impl Guest {
             Ok(console) => Ok(Executed { pid: child.pid(), pidfd: child.into_pidfd(), console }),
             Err(error) => {
                 child.destroy();
-                Err(error)
+                // If it failed first, our own failure is only the echo of that.
+                match ours.receive() {
+                    Ok(Some(Message::Failed(failure))) => Err(ExecError::Inside(failure)),
+                    _ => Err(error),
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use carrack_linux::mount::{Attributes, Filesystem};
 use carrack_linux::process;
 use carrack_linux::rooted::RootedDir;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use crate::failure::{Attempt, Failure};
@@ -73,9 +74,27 @@ pub(super) fn set_io_priority(priority: i32) -> Result<(), Failure> {
     process::set_io_priority(priority).attempt(|| "setting the I/O priority".into())
 }
 
+/// Lets the user open `/dev/stdout` and its like by name: pipes and terminals become its own.
+fn give_streams(uid: u32) -> Result<(), Failure> {
+    use rustix::fs::FileType;
+    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let Ok(stat) = rustix::fs::fstat(stream) else { continue }; // It is closed.
+        let pipe = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+        if stat.st_uid == uid || !(pipe || rustix::termios::isatty(stream)) {
+            continue;
+        }
+        match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None) {
+            Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
+            Err(error) => return Err(Failure::new("giving the standard streams to the user", &error.into())),
+        }
+    }
+    Ok(())
+}
+
 /// Becomes the program's user, with the program's capabilities, in its directory.
 pub(super) fn switch(process: &ProcessPlan) -> Result<(), Failure> {
     let early = change_directory(&process.cwd);
+    give_streams(process.uid)?;
     capability::limit_bounding(process.capabilities.bounding)
         .attempt(|| "limiting the capabilities to be had".into())?;
     capability::keep_across_user_change().attempt(|| "keeping capabilities".into())?;

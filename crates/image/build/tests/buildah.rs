@@ -1,5 +1,7 @@
 //! The same Dockerfile built by buildah: the configuration and the files are equal.
 
+#![allow(clippy::print_stdout, reason = "a test says what it did not do, and its figures")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -114,7 +114,7 @@ fn a_command_has_a_network_none_or_ours() {
         };
         let before = scene.heard.output().len();
         scene.try_build(&request).unwrap_or_else(|error| panic!("{}", support::chain(&error)));
-        scene.heard.output()[before..].to_owned()
+        scene.heard.output().get(before..).unwrap_or_default().to_owned()
     };
     let own = with(RunNetwork::Default);
     assert!(own.contains("eth0") && own.contains("default via 10.90."), "{own}");

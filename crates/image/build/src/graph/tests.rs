@@ -57,19 +57,19 @@ impl Asked {
 }
 
 fn run(stage: &PlannedStage) -> &RunStep {
-    let steps = stage.steps.iter().filter_map(|step| match &step.action {
+    let mut steps = stage.steps.iter().filter_map(|step| match &step.action {
         Action::Run(run) => Some(run),
         _ => None,
     });
-    steps.last().expect("a RUN")
+    steps.next_back().expect("a RUN")
 }
 
 fn copy(stage: &PlannedStage) -> &CopyStep {
-    let steps = stage.steps.iter().filter_map(|step| match &step.action {
+    let mut steps = stage.steps.iter().filter_map(|step| match &step.action {
         Action::Copy(copy) => Some(copy),
         _ => None,
     });
-    steps.last().expect("a COPY")
+    steps.next_back().expect("a COPY")
 }
 
 #[test]

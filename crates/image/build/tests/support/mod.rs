@@ -1,6 +1,7 @@
 //! A builder with stores of its own, thrown away afterwards.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

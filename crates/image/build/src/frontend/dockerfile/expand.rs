@@ -7,6 +7,9 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+/// How many variables may stand inside each other, as in `${a:-${b:-c}}`.
+const DEEPEST: usize = 32;
+
 /// Looks a variable up; `None` is "not set", which is not the same as empty.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -23,6 +26,9 @@ pub enum ExpandError {
     /// `${}` and its like.
     #[error("`${{` is followed by no variable name")]
     NoName,
+    /// More of them inside each other than anybody can follow.
+    #[error("more than {DEEPEST} variables stand inside each other")]
+    Deep,
     /// A modifier that means nothing here.
     #[error("the modifier `{0}` in `${{…}}` is not supported")]
     Modifier(String),
@@ -116,11 +122,13 @@ struct Expander<'a> {
     lookup: Lookup<'a>,
     /// Whether quotes are quotes, or characters like any other.
     quotes: bool,
+    /// How many variables stand around this place.
+    depth: usize,
 }
 
 impl<'a> Expander<'a> {
     fn new(text: &'a str, escape: char, lookup: Lookup<'a>) -> Self {
-        Self { characters: text.chars().peekable(), escape, lookup, quotes: true }
+        Self { characters: text.chars().peekable(), escape, lookup, quotes: true, depth: 0 }
     }
 
     /// Reads up to `stop`, or to the end when there is none. Escapes stay in
@@ -195,7 +203,13 @@ impl<'a> Expander<'a> {
     /// What stands after a `$`.
     fn variable(&mut self) -> Result<String, ExpandError> {
         if self.characters.next_if_eq(&'{').is_some() {
-            return self.braced();
+            self.depth += 1;
+            if self.depth > DEEPEST {
+                return Err(ExpandError::Deep);
+            }
+            let value = self.braced();
+            self.depth -= 1;
+            return value;
         }
         let name = self.name();
         if name.is_empty() {
@@ -319,33 +333,54 @@ impl Pattern {
         Ok(Self(tokens))
     }
 
-    fn matches(tokens: &[Token], text: &[char]) -> bool {
-        match tokens.split_first() {
-            None => text.is_empty(),
-            Some((Token::Any, rest)) => {
-                (0..=text.len()).any(|skip| Self::matches(rest, text.get(skip..).unwrap_or(&[])))
+    /// How much of the start of `text` each possible match takes, as a set of lengths.
+    ///
+    /// Token by token, so that a hostile pattern costs its length times the text's.
+    fn lengths<'a>(tokens: impl Iterator<Item = &'a Token>, text: &[char]) -> Vec<bool> {
+        let mut reached = vec![false; text.len() + 1];
+        reached[0] = true;
+        for token in tokens {
+            let mut next = vec![false; reached.len()];
+            let mut carried = false;
+            for (place, here) in reached.iter().copied().enumerate() {
+                carried |= here;
+                let fits = match token {
+                    Token::Any => {
+                        next[place] = carried;
+                        continue;
+                    }
+                    Token::One => place < text.len(),
+                    Token::Literal(expected) => text.get(place) == Some(expected),
+                };
+                if here && fits {
+                    next[place + 1] = true;
+                }
             }
-            Some((Token::One, rest)) => {
-                text.split_first().is_some_and(|(_, text)| Self::matches(rest, text))
-            }
-            Some((Token::Literal(expected), rest)) => text
-                .split_first()
-                .is_some_and(|(first, text)| first == expected && Self::matches(rest, text)),
+            reached = next;
         }
+        reached
     }
 
     /// How many characters at the start match.
     fn prefix(&self, text: &[char], longest: bool) -> Option<usize> {
-        let fits =
-            |length: &usize| text.get(..*length).is_some_and(|start| Self::matches(&self.0, start));
-        if longest { (0..=text.len()).rev().find(fits) } else { (0..=text.len()).find(fits) }
+        let lengths = Self::lengths(self.0.iter(), text);
+        if longest {
+            lengths.iter().rposition(|fits| *fits)
+        } else {
+            lengths.iter().position(|fits| *fits)
+        }
     }
 
     /// Where the part at the end that matches begins.
     fn suffix(&self, text: &[char], longest: bool) -> Option<usize> {
-        let fits =
-            |start: &usize| text.get(*start..).is_some_and(|end| Self::matches(&self.0, end));
-        if longest { (0..=text.len()).find(fits) } else { (0..=text.len()).rev().find(fits) }
+        let backwards: Vec<char> = text.iter().rev().copied().collect();
+        let lengths = Self::lengths(self.0.iter().rev(), &backwards);
+        let length = if longest {
+            lengths.iter().rposition(|fits| *fits)
+        } else {
+            lengths.iter().position(|fits| *fits)
+        };
+        length.map(|length| text.len() - length)
     }
 
     fn replace(&self, text: &[char], replacement: &str, all: bool) -> String {

@@ -111,3 +111,12 @@ fn words_split_where_nothing_was_quoted() {
     check_words("hello\\ there", &["hello there"]);
     check_words("hello\" there  \"", &["hello there  "]);
 }
+
+#[test]
+fn hostile_words_cost_little() {
+    let deep = format!("{}x{}", "${a:-".repeat(100_000), "}".repeat(100_000));
+    assert_eq!(expand(&deep, '\\', &lookup), Err(ExpandError::Deep));
+    let value = |_: &str| Some("a".repeat(2_000));
+    let stars = format!("${{a#{}b}}", "*a".repeat(200));
+    assert_eq!(expand(&stars, '\\', &value), Ok("a".repeat(2_000)));
+}

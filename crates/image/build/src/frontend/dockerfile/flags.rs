@@ -2,22 +2,7 @@
 
 use super::position::Fault;
 use super::statement::{Statement, Word};
-
-/// Flags that exist in Docker's Dockerfile and not here, with what they belong to.
-const KNOWN_BUT_UNSUPPORTED: &[(&str, &str)] = &[
-    ("RUN", "mount"),
-    ("RUN", "network"),
-    ("RUN", "security"),
-    ("RUN", "device"),
-    ("COPY", "link"),
-    ("COPY", "parents"),
-    ("COPY", "exclude"),
-    ("ADD", "link"),
-    ("ADD", "keep-git-dir"),
-    ("ADD", "checksum"),
-    ("ADD", "unpack"),
-    ("ADD", "exclude"),
-];
+use super::support::{self, Support};
 
 /// The flags of one statement, taken out one by one.
 pub(super) struct Flags {
@@ -26,11 +11,11 @@ pub(super) struct Flags {
 }
 
 impl Flags {
-    /// Checks that every flag is one of `allowed`, has a value, and comes once.
-    pub(super) fn read(statement: &Statement, allowed: &[&str], faults: &mut Vec<Fault>) -> Self {
+    /// Checks that every flag is supported, has a value, and comes once.
+    pub(super) fn read(statement: &Statement, faults: &mut Vec<Fault>) -> Self {
         let mut flags = Self { keyword: statement.keyword.clone(), left: Vec::new() };
         for word in &statement.flags {
-            match flags.check(word, allowed) {
+            match flags.check(word) {
                 Ok(flag) => flags.left.push(flag),
                 Err(fault) => faults.push(fault),
             }
@@ -38,7 +23,7 @@ impl Flags {
         flags
     }
 
-    fn check(&self, word: &Word, allowed: &[&str]) -> Result<(String, Word), Fault> {
+    fn check(&self, word: &Word) -> Result<(String, Word), Fault> {
         let text = word.text.trim_start_matches('-');
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -46,12 +31,13 @@ impl Flags {
         };
         let fault = |message: String| Err(Fault::new(word.position, message));
         let keyword = self.keyword.as_str();
-        if !allowed.contains(&name) {
-            return if KNOWN_BUT_UNSUPPORTED.contains(&(keyword, name)) {
-                fault(format!("the flag --{name} of {keyword} is not supported"))
-            } else {
-                fault(format!("{keyword} has no flag --{name}"))
-            };
+        match support::flag(keyword, name) {
+            Some(Support::Works(_)) => {}
+            Some(Support::Refused(way)) => {
+                let way = support::remedy(way);
+                return fault(format!("the flag --{name} of {keyword} is not supported{way}"));
+            }
+            None => return fault(format!("{keyword} has no flag --{name}")),
         }
         if self.left.iter().any(|(taken, _)| taken == name) {
             return fault(format!("the flag --{name} is given twice"));

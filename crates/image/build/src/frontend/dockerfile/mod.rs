@@ -23,12 +23,14 @@ mod pairs;
 mod parse;
 mod position;
 mod statement;
+mod support;
 
 pub use glob::Glob;
 pub use instruction::{Dockerfile, Instruction, Located, Stage};
 pub use parse::parse;
 pub use position::{Position, Problem};
 pub use statement::{Heredoc, Word};
+pub use support::reference;
 
 #[cfg(test)]
 mod judge_tests;

@@ -7,6 +7,10 @@ use super::instruction::{
 use super::lines::Lines;
 use super::position::{Fault, Position, Problem};
 use super::statement::{self, Form, Statement, Word, heredoc_word};
+use super::support::{self, Support};
+
+/// A line longer than this is no text that a person wrote.
+const LONGEST_LINE: usize = 64 * 1024;
 
 /// Reads a Dockerfile; `file` is only for naming it in problems.
 ///
@@ -14,6 +18,11 @@ use super::statement::{self, Form, Statement, Word, heredoc_word};
 ///
 /// Everything wrong with it, in the order of the text.
 pub fn parse(text: &str, file: &str) -> Result<Dockerfile, Vec<Problem>> {
+    if let Some(line) = text.lines().position(|line| line.len() > LONGEST_LINE) {
+        let position = Position { line: line + 1, column: 1 };
+        let message = format!("the line is longer than {LONGEST_LINE} bytes; break it with \\");
+        return Err(vec![Fault::new(position, message).in_file(file)]);
+    }
     let mut reader = Reader::default();
     let mut lines = Lines::new(text);
     while let Some(statement) = statement::next(&mut lines) {
@@ -77,7 +86,7 @@ impl Reader {
     }
 
     fn stage(&mut self, statement: &Statement) -> Result<Stage, Fault> {
-        let mut flags = Flags::read(statement, &["platform"], &mut self.faults);
+        let mut flags = Flags::read(statement, &mut self.faults);
         let (base, name) = match statement.words.as_slice() {
             [base] => (base, None),
             [base, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => {
@@ -103,17 +112,16 @@ impl Reader {
     }
 
     fn instruction(&mut self, statement: &Statement) -> Result<Instruction, Fault> {
-        let allowed: &[&str] = match statement.keyword.as_str() {
-            "COPY" => &["from", "chown", "chmod"],
-            "ADD" => &["chown", "chmod"],
-            "HEALTHCHECK" => &["interval", "timeout", "start-period", "start-interval", "retries"],
-            _ => &[],
-        };
-        let mut flags = match statement.keyword.as_str() {
-            // What looks like a flag belongs to an instruction nobody here knows.
-            "ONBUILD" | "MAINTAINER" => Flags::read(statement, allowed, &mut Vec::new()),
-            _ => Flags::read(statement, allowed, &mut self.faults),
-        };
+        match support::instruction(&statement.keyword) {
+            Some(Support::Works(_)) => {}
+            Some(Support::Refused(way)) => {
+                let way = support::remedy(way);
+                let message = format!("{} is not supported{way}", statement.keyword);
+                return Err(fault(statement, message));
+            }
+            None => return Err(unknown(statement)),
+        }
+        let mut flags = Flags::read(statement, &mut self.faults);
         match statement.keyword.as_str() {
             "ARG" => arguments(statement).map(Instruction::Arg),
             "ENV" => pairs(statement).map(Instruction::Env),
@@ -130,18 +138,17 @@ impl Reader {
             "ENTRYPOINT" => Ok(Instruction::Entrypoint(command(statement, &statement.words))),
             "HEALTHCHECK" => check(statement, &mut flags).map(Instruction::Healthcheck),
             "SHELL" => shell(statement).map(Instruction::Shell),
-            "ONBUILD" => Err(fault(statement, "ONBUILD is not supported")),
-            "MAINTAINER" => Err(fault(
-                statement,
-                "MAINTAINER is not supported; use LABEL org.opencontainers.image.authors",
-            )),
-            other => Err(fault(statement, format!("there is no instruction `{other}`"))),
+            _ => Err(unknown(statement)),
         }
     }
 }
 
 fn fault(statement: &Statement, message: impl Into<String>) -> Fault {
     Fault::new(statement.position, message)
+}
+
+fn unknown(statement: &Statement) -> Fault {
+    fault(statement, format!("there is no instruction `{}`", statement.keyword))
 }
 
 fn stage_name(word: &Word) -> Result<String, Fault> {

@@ -157,3 +157,11 @@ fn stages_have_names_and_no_two_the_same() {
            `-`, `_` and `.`"],
     );
 }
+
+#[test]
+fn an_endless_line_is_refused() {
+    problems(
+        &format!("FROM scratch\nENV a={}\n", "x".repeat(70_000)),
+        &["Dockerfile:2:1: the line is longer than 65536 bytes; break it with \\"],
+    );
+}

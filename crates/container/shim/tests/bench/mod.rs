@@ -118,8 +118,11 @@ impl Drop for Bench {
     }
 }
 
-/// The example next to this test program.
+/// The example next to this test program, or what `CARRACK_RUNTIME` names.
 pub(crate) fn program() -> PathBuf {
+    if let Some(program) = std::env::var_os("CARRACK_RUNTIME") {
+        return program.into();
+    }
     let own = std::env::current_exe().expect("own path");
     own.ancestors().nth(2).expect("the profile's directory").join("examples/shim")
 }

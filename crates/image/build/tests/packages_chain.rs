@@ -201,6 +201,15 @@ fn a_release_file_without_a_signature_is_refused() {
 }
 
 #[test]
+fn an_archive_without_a_signed_release_file_is_named() {
+    let archive = archive();
+    archive.remove("dists/stable/InRelease");
+    let error = Machine::using(&[&archive]).build("hello").unwrap_err();
+    assert!(matches!(error, PackagesError::Unanswered { .. }), "{error:?}");
+    assert!(error.to_string().contains("no signed Release file at http://127.0.0.1"), "{error}");
+}
+
+#[test]
 fn text_around_the_signed_text_is_refused() {
     for place in ["before", "after"] {
         let archive = archive();

@@ -180,6 +180,10 @@ impl Archive {
         fs::write(self.path(name), text).unwrap();
     }
 
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
     pub(crate) fn copy(&self, from: &str, to: &str) {
         fs::create_dir_all(self.path(to).parent().unwrap()).unwrap();
         fs::copy(self.path(from), self.path(to)).unwrap();

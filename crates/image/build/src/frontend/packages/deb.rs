@@ -209,3 +209,51 @@ impl<R: Read> Read for Limited<R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(bytes: &[u8]) -> String {
+        let error = read::<DebError>(bytes, |_, _| Ok(())).unwrap_err();
+        error.to_string()
+    }
+
+    fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        for (name, content) in members {
+            let size = content.len();
+            bytes.extend_from_slice(
+                format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 0).as_bytes(),
+            );
+            bytes.extend_from_slice(content);
+            bytes.extend(std::iter::repeat_n(b'\n', size % 2));
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_is_no_package_is_refused_by_what_it_lacks() {
+        assert!(refused(b"not an archive").contains("does not begin like one"));
+        assert!(refused(&ar(&[])).contains("has no data"));
+        assert!(refused(&ar(&[("debian-binary", b"3.0\n")])).contains("version is not 2"));
+        assert!(refused(&ar(&[("data.tar", b"")])).contains("data comes before its control"));
+        let control = ar(&[("debian-binary", b"2.0\n"), ("control.tar", &[0; 1024])]);
+        assert!(refused(&control).contains("no `control`"));
+        let bzip2 = ar(&[("debian-binary", b"2.0\n"), ("control.tar.bz2", b"x")]);
+        assert!(refused(&bzip2).contains("`control.tar.bz2` is neither plain nor"));
+        let mut header = ar(&[("debian-binary", b"2.0\n")]);
+        header[8 + 48] = b'x';
+        assert!(refused(&header).contains("size is not a number"));
+    }
+
+    #[test]
+    fn more_than_is_allowed_is_an_error_and_not_an_end() {
+        let mut bytes = Vec::new();
+        let mut limited = Limited { inner: io::repeat(0), left: 1000 };
+        let error = limited.read_to_end(&mut bytes).unwrap_err();
+        assert!(error.to_string().contains("more than is allowed"), "{error}");
+        let mut limited = Limited { inner: &[0_u8; 1000][..], left: 1000 };
+        assert_eq!(limited.read_to_end(&mut Vec::new()).unwrap(), 1000);
+    }
+}

@@ -4,6 +4,7 @@
 //! executor of its own carries the downloads, several at a time. Nothing that
 //! arrives is believed; a download has a size and a digest it must come to.
 
+use std::cell::OnceCell;
 use std::future::Future;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -136,16 +137,21 @@ impl FetchError {
 
 type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
-/// Fetches files.
+/// Fetches files. Nothing is set up before the first one is asked for: most builds
+/// find everything in the cache.
 pub(crate) struct Fetcher {
+    /// Certificate authorities to trust beside the system's.
+    more: Option<PathBuf>,
+    network: OnceCell<Network>,
+}
+
+struct Network {
     runtime: Runtime,
     client: HttpClient,
 }
 
-impl Fetcher {
-    /// A fetcher that trusts the system's certificate authorities, and those in the
-    /// file `more`.
-    pub(crate) fn new(more: Option<&Path>) -> Result<Self, FetchError> {
+impl Network {
+    fn new(more: Option<&Path>) -> Result<Self, FetchError> {
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(FetchError::Start)?;
         let mut connector = HttpConnector::new();
@@ -159,12 +165,29 @@ impl Fetcher {
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { runtime, client })
     }
+}
+
+impl Fetcher {
+    /// A fetcher that trusts the system's certificate authorities, and those in the
+    /// file `more`.
+    pub(crate) fn new(more: Option<&Path>) -> Self {
+        Self { more: more.map(Path::to_owned), network: OnceCell::new() }
+    }
+
+    fn network(&self) -> Result<&Network, FetchError> {
+        if let Some(network) = self.network.get() {
+            return Ok(network);
+        }
+        let network = Network::new(self.more.as_deref())?;
+        Ok(self.network.get_or_init(|| network))
+    }
 
     /// Fetches a text of at most `limit` bytes.
     pub(crate) fn text(&self, address: &str, limit: u64) -> Result<String, FetchError> {
-        let bytes = self.runtime.block_on(retried(|| async {
+        let Network { runtime, client } = self.network()?;
+        let bytes = runtime.block_on(retried(|| async {
             let mut bytes = Vec::new();
-            stream(&self.client, address, limit, |part| {
+            stream(client, address, limit, |part| {
                 bytes.extend_from_slice(part);
                 Ok(())
             })
@@ -185,12 +208,16 @@ impl Fetcher {
         cache: &Cache,
         mut progress: impl FnMut(usize, u64),
     ) -> Result<(), FetchError> {
-        self.runtime.block_on(async {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let Network { runtime, client } = self.network()?;
+        runtime.block_on(async {
             let slots = Arc::new(Semaphore::new(AT_ONCE));
             let (sender, mut arrived) = mpsc::unbounded_channel();
             let mut downloads = JoinSet::new();
             for (index, wanted) in wanted.into_iter().enumerate() {
-                let (client, cache) = (self.client.clone(), cache.clone());
+                let (client, cache) = (client.clone(), cache.clone());
                 let (slots, sender) = (Arc::clone(&slots), sender.clone());
                 downloads.spawn(async move {
                     let _slot = slots.acquire_owned().await;

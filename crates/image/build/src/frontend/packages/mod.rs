@@ -141,7 +141,7 @@ pub fn build_recipe(
         source: Box::new(source),
     })?;
     let cache = Cache::open(&environment.cache_dir).map_err(PackagesError::cache)?;
-    let fetcher = Fetcher::new(environment.extra_roots.as_deref())?;
+    let fetcher = Fetcher::new(environment.extra_roots.as_deref());
     let build = Build {
         recipe,
         architecture,

@@ -181,7 +181,10 @@ impl Recipe {
     pub fn parse(text: &str, file: &Path) -> Result<Self, RecipeError> {
         let written: Written = serde_saphyr::from_str(text).map_err(|error| {
             let place = error.location().map(|at| place(file, at)).unwrap_or_default();
-            let problem = error.without_snippet().to_string();
+            let text = error.without_snippet().to_string();
+            // The place stands in front, where it is looked for.
+            let problem =
+                text.split_once(" at line ").map_or(text.as_str(), |(problem, _)| problem);
             RecipeError { problems: vec![format!("{place}{problem}")] }
         })?;
         let mut check = Check { file, problems: Vec::new() };
@@ -425,7 +428,8 @@ mod tests {
     fn an_unknown_field_is_refused_with_its_place() {
         let error = parse("contents:\n  packages: [aa]\n  package: [bb]\n").unwrap_err();
         assert!(error.starts_with("base.yaml:3:3: "), "{error}");
-        assert!(error.contains("`package`"), "{error}");
+        assert!(error.contains("unknown field `package`"), "{error}");
+        assert!(!error.contains("line 3"), "{error}");
     }
 
     #[test]

@@ -68,8 +68,9 @@ impl Archive<'_> {
         let kept = self.cache.release(&address).map_err(PackagesError::cache)?;
         if let Some((text, age)) = &kept
             && *age <= self.maximum_age
+            && let Ok(suite) = self.believe(source, &keys, text)
         {
-            return Ok(Asked::Known(Box::new(self.believe(source, &keys, text)?), None));
+            return Ok(Asked::Known(Box::new(suite), None));
         }
         let text = match self.fetcher.text(&address, MAXIMUM_RELEASE) {
             Ok(text) => text,
@@ -94,7 +95,12 @@ impl Archive<'_> {
         kept: Option<(String, Duration)>,
         error: &FetchError,
     ) -> Result<Asked, PackagesError> {
-        let why = with_causes(error);
+        let why = match error {
+            FetchError::Status { address, status: 404 } => {
+                format!("there is no signed Release file at {address}")
+            }
+            _ => with_causes(error),
+        };
         let Some((text, _)) = kept else {
             return Ok(Asked::Silent(format!("{}: {why}", source.place)));
         };

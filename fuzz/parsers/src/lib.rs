@@ -6,7 +6,9 @@
 //! `fuzz/README.md`); `tests/seeds.rs` replays known ones in every test run.
 #![expect(clippy::unwrap_used, reason = "a broken promise is reported by a panic")]
 
+mod identity;
 mod image;
+mod packages;
 mod text;
 
 /// A parser and how to try it.
@@ -33,6 +35,15 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "recipe", run: text::recipe },
     Parser { name: "compose", run: text::compose },
     Parser { name: "policy", run: text::policy },
+    Parser { name: "deb", run: packages::deb },
+    Parser { name: "deb822", run: packages::deb822 },
+    Parser { name: "relations", run: packages::relations },
+    Parser { name: "release", run: packages::release },
+    Parser { name: "package_index", run: packages::package_index },
+    Parser { name: "signed", run: packages::signed },
+    Parser { name: "spiffe_id", run: identity::spiffe_id },
+    Parser { name: "svid", run: identity::svid },
+    Parser { name: "bundle", run: identity::bundle },
 ];
 
 /// Tries the parser called `name` on `bytes`.

@@ -8,7 +8,7 @@ use carrack_objects::{compose, policy};
 use carrack_oci::{Digest, Reference};
 
 /// The bytes as text, when they are; a parser of text is never given others.
-fn text(bytes: &[u8]) -> Option<&str> {
+pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 

@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use carrack_build::frontend::dockerfile;
-use carrack_build::frontend::packages::Recipe;
+use carrack_build::frontend::packages::{Recipe, untrusted};
 use carrack_content::{Images, LoadLimits};
 use carrack_linux::rooted::RootedDir;
 use carrack_objects::{compose, policy};
 use carrack_parsers::{PARSERS, Parser};
 use carrack_rootfs::{ApplyOptions, apply};
+use carrack_spiffe::{Bundle, SpiffeId, TrustDomain, X509Svid};
 
 /// How many times each seed is spoiled.
 const SPOILED: usize = 30;
@@ -100,6 +101,24 @@ fn the_sound_seeds_are_accepted() {
         variables: std::collections::BTreeMap::new(),
     };
     compose::parse(&text("compose/plain"), "compose.yaml", &environment).unwrap();
+}
+
+#[test]
+fn the_sound_seeds_of_packages_and_identities_are_accepted() {
+    let seed = |path: &str| fs::read(seeds().join(path)).unwrap();
+    let text = |path: &str| String::from_utf8(seed(path)).unwrap();
+    for path in ["deb/gzip", "deb/xz", "deb/zstd"] {
+        assert_eq!(untrusted::deb(&seed(path)).unwrap(), 4, "{path}");
+    }
+    assert_eq!(untrusted::deb822(&text("deb822/plain")).unwrap(), 2);
+    assert_eq!(untrusted::relations(&text("relations/plain")).unwrap(), 4);
+    untrusted::release(&text("release/plain")).unwrap();
+    assert_eq!(untrusted::index(&text("package_index/plain"), "redis-server"), 1);
+    SpiffeId::parse(&text("spiffe_id/workload")).unwrap();
+    SpiffeId::parse(&text("spiffe_id/port")).unwrap_err();
+    X509Svid::parse(&seed("svid/leaf")).unwrap();
+    let trust_domain = TrustDomain::new("carrack.local".to_owned()).unwrap();
+    Bundle::from_pem(trust_domain, &seed("bundle/root")).unwrap();
 }
 
 #[test]

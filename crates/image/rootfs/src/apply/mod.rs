@@ -4,6 +4,9 @@
 //! root (`openat2`); after that only descriptors and single names are used. There
 //! is no path a link could redirect between a check and a use.
 
+mod error;
+mod options;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,7 +15,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use carrack_linux::rooted::RootedDir;
-use carrack_oci::archive::{ArchiveError, Device, Entry, Kind, Reader, shown};
+use carrack_oci::archive::{Device, Entry, Kind, Reader, shown};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat,
     fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat,
@@ -23,106 +26,15 @@ use rustix::io::Errno;
 use crate::attributes::{self, Fate};
 use crate::path::{beneath, make_directories, open_directory};
 
+pub use error::{ApplyError, Refusal};
+pub use options::{ApplyOptions, Devices, Limits, Links, Whiteouts};
+
 /// In front of a name that hides what lower layers have under it.
 const WHITEOUT: &[u8] = b".wh.";
 /// What hides everything lower layers have in its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// In front of names that carry bookkeeping of other programs.
 const BOOKKEEPING: &[u8] = b".wh..wh.";
-
-/// How an archive is unpacked.
-#[derive(Clone, Debug)]
-pub struct ApplyOptions {
-    /// When to stop.
-    pub limits: Limits,
-    /// What `.wh.` names mean.
-    pub whiteouts: Whiteouts,
-    /// What becomes of device nodes.
-    pub devices: Devices,
-    /// What becomes of an entry whose path leads through a symbolic link.
-    pub links: Links,
-}
-
-impl ApplyOptions {
-    /// For a layer that becomes the lower directory of an overlay.
-    #[must_use]
-    pub fn layer() -> Self {
-        Self {
-            limits: Limits::default(),
-            whiteouts: Whiteouts::Overlay,
-            devices: Devices::Refuse,
-            links: Links::Refuse,
-        }
-    }
-
-    /// For an archive that is unpacked into a root filesystem that already has
-    /// something in it: its links are followed, inside the root.
-    #[must_use]
-    pub fn archive() -> Self {
-        Self { whiteouts: Whiteouts::Refuse, links: Links::FollowInside, ..Self::layer() }
-    }
-}
-
-/// How much an archive may unpack to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of content in all its files together.
-    pub bytes: u64,
-    /// Entries, of whatever kind.
-    pub entries: u64,
-    /// How many times its compressed size it may unpack to, beyond
-    /// [`Limits::FREE`].
-    pub ratio: u64,
-}
-
-impl Limits {
-    /// What a layer may unpack to however small it is.
-    pub const FREE: u64 = 1 << 30;
-
-    /// These limits for a layer that has `size` bytes compressed.
-    #[must_use]
-    pub fn for_size(self, size: u64) -> Self {
-        let fair = Self::FREE.saturating_add(size.saturating_mul(self.ratio));
-        Self { bytes: self.bytes.min(fair), ..self }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { bytes: 64 << 30, entries: 2_000_000, ratio: 200 }
-    }
-}
-
-/// What names that start with `.wh.` mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whiteouts {
-    /// They become what overlayfs uses in their place.
-    Overlay,
-    /// They are refused: outside a layer they would come to mean something later.
-    Refuse,
-}
-
-/// What becomes of device nodes.
-///
-/// A container gets its devices from the runtime, under a `/dev` of its own, and a
-/// node in an image is at best useless. Nothing needs them, so the default is to
-/// say no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Devices {
-    /// They are refused.
-    Refuse,
-    /// They are created, all but 0/0, which overlayfs takes for a whiteout.
-    Create,
-}
-
-/// What becomes of an entry whose path leads through a symbolic link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Links {
-    /// It is refused. No layer made by comparing two trees has one.
-    Refuse,
-    /// The link is followed with the root as its `/`, as a process inside would.
-    FollowInside,
-}
 
 /// What was unpacked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -503,76 +415,4 @@ fn refuse(entry: &Entry, reason: Refusal) -> ApplyError {
 
 fn failed(doing: &'static str, entry: &Entry, source: io::Error) -> ApplyError {
     ApplyError::Io { doing, path: shown(&entry.path), source }
-}
-
-/// Why an archive could not be unpacked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ApplyError {
-    /// The archive cannot be read.
-    #[error("reading the layer's archive")]
-    Archive(#[source] ArchiveError),
-    /// It has an entry no honest archive has.
-    #[error("entry `{path}` is refused: {reason}")]
-    Refused {
-        /// The entry's path.
-        path: String,
-        /// What is wrong with it.
-        reason: Refusal,
-    },
-    /// It has more entries than allowed.
-    #[error("the archive has more than {limit} entries")]
-    TooManyEntries {
-        /// The bound.
-        limit: u64,
-    },
-    /// It unpacks to more than allowed.
-    #[error("the archive unpacks to more than {limit} bytes, which looks like a bomb")]
-    TooLarge {
-        /// The bound.
-        limit: u64,
-    },
-    /// The disk refused.
-    #[error("{doing} `{path}`")]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// To which entry.
-        path: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-}
-
-/// What is wrong with an entry.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// `..` in its path.
-    #[error("its path has `..` in it")]
-    Escapes,
-    /// A link or a file where its path has a directory.
-    #[error("its path leads through a link or a file")]
-    LinkInTheWay,
-    /// The root as something other than a directory.
-    #[error("it would replace the root directory")]
-    Root,
-    /// A hard link to something that is not in the archive.
-    #[error("it is a hard link to `{0}`, which the archive does not have")]
-    HardLink(String),
-    /// A device node.
-    #[error("it is a device node; devices are given to a container when it starts")]
-    Device,
-    /// A whiteout that hides everything.
-    #[error("it would hide the root directory")]
-    WhiteoutOfRoot,
-    /// A whiteout in an archive that is not a layer.
-    #[error("names that start with `.wh.` have a meaning in layers only")]
-    WhiteoutOutsideLayer,
-    /// Something another program keeps for itself.
-    #[error("names that start with `.wh..wh.` are bookkeeping of AUFS, which is not supported")]
-    Bookkeeping,
-    /// An attribute that steers the overlay.
-    #[error("its attribute `{0}` would steer the overlay file system")]
-    Attribute(String),
 }

@@ -374,6 +374,32 @@ fn a_running_container_is_deleted_by_force_only() {
 }
 
 #[test]
+fn a_frozen_container_and_one_never_started_are_deleted_by_force_too() {
+    let Some(frozen) = Bench::new("sleep 1000") else { return };
+    let client = frozen.start();
+    client.pause().expect("paused");
+    client.clone().delete(true).expect("deleted");
+    wait_gone(client.shim_pid());
+
+    let Some(unstarted) = Bench::new("sleep 1000") else { return };
+    let client = unstarted.spawn();
+    client.clone().delete(true).expect("deleted");
+    wait_gone(client.shim_pid());
+}
+
+#[test]
+fn a_container_short_of_memory_says_that_it_was() {
+    // One process that needs more than all of them may have.
+    let Some(bench) = Bench::new("exec dd if=/dev/zero of=/dev/null bs=200M count=1") else { return };
+    bench.change(|spec| {
+        spec["linux"]["resources"] = json!({ "memory": { "limit": 16 << 20, "swap": 16 << 20 } });
+    });
+    let client = bench.start();
+    let exit = client.wait().expect("an exit");
+    assert_eq!((exit.signal, exit.oom), (Some(libc::SIGKILL), true));
+}
+
+#[test]
 fn output_to_descriptors_is_passed_on_as_it_is() {
     let Some(bench) = Bench::new("printf 'a\\001b'; printf oops >&2") else { return };
     let (stdout, their_stdout) =

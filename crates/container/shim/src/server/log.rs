@@ -268,6 +268,14 @@ mod tests {
     }
 
     #[test]
+    fn lines_a_full_disk_does_not_take_are_counted() {
+        let mut log = LogFile::open(Path::new("/dev/full"), 1 << 20, 2).expect("opened");
+        let mut lines = Lines::new(Stream::Stderr);
+        lines.feed(b"one\ntwo\nthree", &mut log, NOW);
+        assert_eq!(log.lost_lines(), 2);
+    }
+
+    #[test]
     fn a_log_taken_up_again_keeps_what_is_there_and_counts_it() {
         let mut bench = Bench::new(100, 2);
         bench.feed(b"before\n");

@@ -30,6 +30,8 @@ pub(crate) struct Container {
     pub(crate) auto_remove: bool,
     /// Held while it is started, stopped or removed: one at a time.
     pub(crate) operation: tokio::sync::Mutex<()>,
+    /// Held while its record is written.
+    pub(crate) saving: Mutex<()>,
     state: Mutex<State>,
     seen: watch::Sender<Glance>,
 }
@@ -79,6 +81,7 @@ impl Container {
             published: record.published,
             auto_remove: record.auto_remove,
             operation: tokio::sync::Mutex::new(()),
+            saving: Mutex::new(()),
             state: Mutex::new(State {
                 life: record.life,
                 paused: false,

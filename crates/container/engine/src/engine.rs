@@ -191,6 +191,8 @@ impl Engine {
 
     /// Writes a container's record.
     pub(crate) fn save(&self, container: &Container) -> Result<(), EngineError> {
+        // What is read last is written last.
+        let _saving = container.saving.lock();
         let put = self.records.containers.put(&container.id, &container.record());
         put.map(|_| ()).map_err(EngineError::failed(format!("recording {}", container.name)))
     }

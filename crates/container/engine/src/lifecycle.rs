@@ -45,6 +45,7 @@ impl Engine {
         container: &Arc<Container>,
     ) -> Result<Streams, EngineError> {
         let _operation = container.operation.lock().await;
+        self.settle(container).await;
         if container.phase() == Phase::Running {
             return Err(EngineError::Conflict(format!("{} runs already", container.name)));
         }
@@ -58,6 +59,7 @@ impl Engine {
         container: &Arc<Container>,
         attach: bool,
     ) -> Result<Option<Streams>, EngineError> {
+        self.settle(container).await;
         match container.phase() {
             Phase::Running => return Ok(None),
             Phase::Removing => {
@@ -234,21 +236,42 @@ impl Engine {
             return Ok(());
         }
         let definition = &container.definition;
-        self.signal(container, definition.stop_signal, false).await?;
+        let asked = self.signal(container, definition.stop_signal, false).await;
         if container.look(|state| state.paused) {
             self.set_paused(container, false).await?;
         }
         if ended_within(container, grace.unwrap_or(definition.stop_grace)).await {
+            // It may have ended by itself in the very moment it was asked.
             return Ok(());
         }
-        self.signal(container, libc::SIGKILL, false).await?;
+        if let Err(error) = asked {
+            tracing::warn!(container = %container.name, error = %error.fault().message, causes = ?error.fault().causes, "a container was not asked to stop");
+        }
+        let killed = self.signal(container, libc::SIGKILL, false).await;
         if ended_within(container, AFTER_KILL).await {
             return Ok(());
         }
+        killed?;
         Err(EngineError::Conflict(format!(
             "{} was killed and is still there; a process of it is stuck in the kernel",
             container.name
         )))
+    }
+
+    /// Waits until an end that is being dealt with is dealt with.
+    async fn settle(&self, container: &Container) {
+        let ending = |state: &crate::container::State| {
+            state.life.phase == Phase::Running && state.shim.is_none()
+        };
+        if container.look(ending) {
+            let mut watch = container.watch();
+            let settled = watch.wait_for(|glance| glance.gone || glance.phase != Phase::Running);
+            // Only an engine that closes leaves an end where it is.
+            tokio::select! {
+                _ = settled => {}
+                () = self.closing.cancelled() => {}
+            }
+        }
     }
 
     /// Sends a signal. A container that has ended meanwhile is no error.
@@ -320,6 +343,7 @@ impl Engine {
         volumes: bool,
     ) -> Result<(), EngineError> {
         let _operation = container.operation.lock().await;
+        self.settle(container).await;
         if !container.phase().is_over() && container.phase() != Phase::Removing {
             return Err(EngineError::Conflict(format!(
                 "{} is {}; stop it first, or remove it with --force",
@@ -335,11 +359,12 @@ impl Engine {
         blocking(move || {
             bundle::remove(&engine, &shared)?;
             engine.remove_own_volumes(&shared, volumes)?;
+            engine.release_service(&shared)?;
             let id = &shared.id;
             let erased = engine.records.containers.delete(id);
             erased.map_err(EngineError::failed(format!("forgetting {}", shared.name)))?;
             engine.table.lock().containers.remove(id);
-            engine.release_service(&shared)
+            Ok(())
         })
         .await?;
         container.vanish();

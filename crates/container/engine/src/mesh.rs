@@ -152,12 +152,13 @@ impl Engine {
             .or_else(|| container.map(|container| format!("container {}", container.name)))
     }
 
-    /// Forgets the service of a container that was made by itself and is no more.
+    /// Forgets the service of a container that was made by itself and is being removed.
     pub(crate) fn release_service(&self, container: &Container) -> Result<(), EngineError> {
         let definition = &container.definition;
         let key = ServiceRecord::key(&definition.project, &definition.service);
         let used = self.table.lock().containers.values().any(|other| {
-            other.definition.project == definition.project
+            other.id != container.id
+                && other.definition.project == definition.project
                 && other.definition.service == definition.service
         });
         if used || !is_own_service(container) {

@@ -100,7 +100,9 @@ impl Engine {
             .and_then(|client| client.state().map(|state| (client, state)));
         match state {
             Ok((client, state)) => {
-                let started = state.started_at.or(recorded).unwrap_or_else(Timestamp::now);
+                // What was recorded is of this run only if the run was recorded.
+                let recorded = recorded.filter(|_| phase == Phase::Running);
+                let started = recorded.or(state.started_at).unwrap_or_else(Timestamp::now);
                 match (state.status, state.exit) {
                     (Status::Running, _) => Found::Running(client, started, false),
                     (Status::Paused, _) => Found::Running(client, started, true),

@@ -61,7 +61,7 @@ fn a_hard_link_out_of_the_tree_is_refused() {
 
 #[test]
 fn a_whiteout_of_the_root_is_refused() {
-    check_layer(&[Entry::file(".wh...", b"")], "whiteout");
+    check_layer(&[Entry::file(".wh...", b"")], "hide the root");
 }
 
 #[test]

@@ -14,7 +14,8 @@ use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use crate::problem::{Origin, Problem};
 
-/// Nodes one document may grow to when its aliases are expanded.
+/// Nodes one document may grow to when its aliases are expanded, those kept for
+/// aliases to come counted as well.
 const NODES_MAX: usize = 100_000;
 
 /// A value and its place.
@@ -182,28 +183,29 @@ impl<'a> Composer<'a> {
                 let tagged = self.check_tag(tag.as_deref(), place);
                 let plain = style == ScalarStyle::Plain && !tagged;
                 let value = Value::Scalar { text: text.into_owned(), plain };
-                Ok(self.anchored(anchor, Node { value, place }))
+                self.anchored(anchor, Node { value, place })
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), place);
                 let value = Value::Sequence(self.sequence(place)?);
-                Ok(self.anchored(anchor, Node { value, place }))
+                self.anchored(anchor, Node { value, place })
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), place);
                 let value = Value::Mapping(self.mapping(place)?);
-                Ok(self.anchored(anchor, Node { value, place }))
+                self.anchored(anchor, Node { value, place })
             }
             other => Err(self.problem(place, format!("unexpected {other:?}"))),
         }
     }
 
-    fn anchored(&mut self, anchor: usize, node: Node) -> Node {
+    fn anchored(&mut self, anchor: usize, node: Node) -> Result<Node, Problem> {
         if anchor != 0 {
             let size = node.size();
+            self.count(size, node.place)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
-        node
+        Ok(node)
     }
 
     /// Whether a scalar is made a string by its tag. Tags that ask for more than
@@ -363,6 +365,13 @@ mod tests {
             bomb.push_str(&format!("a{n}: &a{n} [{many}]\n"));
         }
         assert!(problems(&bomb)[0].contains("more than 100000 values"));
+    }
+
+    #[test]
+    fn anchors_inside_anchors_are_counted_too() {
+        let open: String = (0..120).map(|n| format!("&a{n} [")).collect();
+        let text = format!("{open}{}{}\n", "x,".repeat(2000), "]".repeat(120));
+        assert!(problems(&text)[0].contains("more than 100000 values"));
     }
 
     #[test]

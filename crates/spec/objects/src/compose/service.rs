@@ -9,6 +9,7 @@ use super::application::{
 use super::reading::Reading;
 use super::{build, mounts, ports};
 use crate::cursor::Cursor;
+use carrack_oci::Reference;
 use indexmap::IndexMap;
 
 /// How long a container may take to stop when nothing else is said.
@@ -28,8 +29,8 @@ pub(super) fn read(reading: &mut Reading<'_>, name: &str, at: &Cursor<'_>) -> Op
         return None;
     }
     let build = at.get("build").and_then(|at| build::read(reading, &at));
-    let image = at.get("image").and_then(|at| reading.text(&at));
-    if at.get("build").is_none() && image.is_none() {
+    let image = at.get("image").and_then(|at| image(reading, &at));
+    if at.get("build").is_none() && at.get("image").is_none() {
         reading.wrong(at, "has neither `image` nor `build`");
     }
     networks(reading, at);
@@ -82,6 +83,17 @@ pub(super) fn read(reading: &mut Reading<'_>, name: &str, at: &Cursor<'_>) -> Op
             .unwrap_or(STOP_GRACE_PERIOD),
         init: flag(reading, at, "init"),
     })
+}
+
+fn image(reading: &mut Reading<'_>, at: &Cursor<'_>) -> Option<String> {
+    let written = reading.text(at)?;
+    match written.parse::<Reference>() {
+        Ok(_) => Some(written),
+        Err(error) => {
+            reading.wrong(at, format_args!("is no image name: {error}"));
+            None
+        }
+    }
 }
 
 /// A service's name is a host name and part of a SPIFFE ID.

@@ -350,3 +350,46 @@ fn what_is_no_compose_file_is_refused_in_one_line() {
     );
     refused("a: 1\n---\nb: 2\n", &["compose.yaml:1:1: holds more than one YAML document"]);
 }
+
+#[test]
+fn an_image_name_that_is_none_is_refused() {
+    let text = "services:\n  web:\n    image: 'Not A Name'\n";
+    let problems = parse(text, "compose.yaml", &environment()).expect_err("is refused");
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].message.starts_with("`services.web.image` is no image name"));
+}
+
+/// Bytes drawn from a seed, so that a case that failed can be drawn again.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % u64::try_from(bound).expect("fits")).expect("fits")
+    }
+}
+
+#[test]
+fn a_file_that_was_damaged_is_understood_or_refused_but_never_a_panic() {
+    let shop = include_str!("../../../../../examples/shop/compose.yaml");
+    let pieces = [
+        "&a ", "*a", "<<: ", "${", "}", "- ", ": ", "[", "]", "{", "'", "\"", "\n  ", "!x ", "~",
+        "|\n", "é", "0", "-1", "$",
+    ];
+    for seed in 1..1500 {
+        let mut draw = Draw(seed * 0x9e37_79b9);
+        let mut text: Vec<char> = shop.chars().collect();
+        for _ in 0..=draw.below(6) {
+            let at = draw.below(text.len());
+            let end = (at + draw.below(12)).min(text.len());
+            let piece = pieces[draw.below(pieces.len())].chars();
+            text.splice(at..end, piece);
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(problems) = parse(&text, "compose.yaml", &environment()) {
+            assert!(!problems.is_empty(), "seed {seed}: refused without a reason");
+        }
+    }
+}

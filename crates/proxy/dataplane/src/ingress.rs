@@ -62,6 +62,7 @@ async fn run(
 ) {
     let take = |stream: TcpStream| {
         let outside = stream.peer_addr().ok().map(|from| plain(from.ip()));
+        let source = Arc::new(Peer { address: outside, ..Peer::clone(&vantage.peer) });
         let outward = Outward {
             proxy: Arc::clone(&proxy),
             vantage: Arc::clone(&vantage),
@@ -69,6 +70,7 @@ async fn run(
             port: ingress.port,
             protocol: ingress.protocol,
             outside,
+            source,
         };
         proxy.tasks.spawn(outward.carry(stream));
     };

@@ -18,7 +18,7 @@ use bytes::BytesMut;
 use carrack_net::original;
 use carrack_net::prefixed::Prefixed;
 use carrack_snapshot::Workload;
-use carrack_telemetry::access::{Outcome, Protocol, Reporter};
+use carrack_telemetry::access::{Outcome, Peer, Protocol, Reporter};
 use carrack_xds as xds;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -51,6 +51,8 @@ pub(crate) struct Outward {
     pub(crate) protocol: Option<xds::Protocol>,
     /// The caller, when it is outside the mesh.
     pub(crate) outside: Option<IpAddr>,
+    /// How records name the caller.
+    pub(crate) source: Arc<Peer>,
 }
 
 /// Takes one captured connection to where it was going.
@@ -74,7 +76,9 @@ pub(crate) async fn captured(proxy: Arc<Proxy>, vantage: Arc<Vantage>, stream: T
     let protocol = target.protocol(to.port());
     drop(snapshot);
     let (address, port) = (*to.ip(), to.port());
-    Outward { proxy, vantage, address, port, protocol, outside: None }.carry(stream).await;
+    let source = Arc::clone(&vantage.peer);
+    let outward = Outward { proxy, vantage, address, port, protocol, outside: None, source };
+    outward.carry(stream).await;
 }
 
 impl Outward {
@@ -112,9 +116,9 @@ impl Outward {
         {
             lease.give_back();
         }
-        let Self { proxy, vantage, address, port, outside, .. } = self;
+        let Self { proxy, vantage, address, port, outside, source, .. } = self;
         let draining = proxy.draining.clone();
-        let way = Way::Out { address, port, outside };
+        let way = Way::Out { address, port, outside, source };
         let forward = Arc::new(Forward { proxy, vantage, way });
         http::serve(Prefixed::new(read.freeze(), stream), wire, forward, &draining).await;
     }
@@ -213,7 +217,7 @@ impl Outward {
         let called = || stranger("unknown", Some(IpAddr::V4(self.address)));
         let parties = Parties {
             reporter: Reporter::Source,
-            source: Arc::clone(&self.vantage.peer),
+            source: Arc::clone(&self.source),
             destination: target.unwrap_or_else(called),
             port: self.port,
         };

@@ -10,9 +10,11 @@ mod authority;
 mod harness;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use carrack_net::tls;
 use carrack_telemetry::access::{Outcome, Protocol as Spoken, Reporter};
 use carrack_xds::{Action, Authorization, Match, Operation, Origin, Protocol, Rule, Source};
 use harness::{Mesh, PATIENCE, exchange, ingress, possible, yields_nothing};
@@ -462,6 +464,76 @@ async fn nothing_comes_in_from_outside_the_mesh() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_leads_to_the_ports_of_its_workload_and_nowhere_else() {
+    if !possible() {
+        return;
+    }
+    let mesh = Mesh::start(&["api", "other"]).await;
+    application::bytes(mesh.listen("api", 8080));
+    application::bytes(mesh.listen("other", 8080));
+    let credentials = Arc::new(mesh.authority.credentials("spiffe://mesh.test/ns/shop/sa/guest"));
+    let config = tls::client_config(credentials, &[b"h2"]).expect("config");
+    let stream = TcpStream::connect((mesh.address("api"), 15008)).await.expect("connects");
+    let name = mesh.address("api").to_string().try_into().expect("a name");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(name, stream).await.expect("an identity of the mesh gets in");
+    let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let api = mesh.address("api");
+    for (method, authority, expected) in [
+        ("CONNECT", format!("{api}:8080"), 200),
+        ("CONNECT", format!("{}:8080", mesh.address("other")), 400),
+        ("CONNECT", "127.0.0.1:8080".to_owned(), 400),
+        ("CONNECT", "api:8080".to_owned(), 400),
+        ("CONNECT", format!("{api}:15001"), 400),
+        ("CONNECT", format!("{api}:15006"), 400),
+        ("CONNECT", format!("{api}:15008"), 400),
+        ("CONNECT", format!("{api}:9"), 503),
+        ("GET", format!("http://{api}:8080/"), 400),
+    ] {
+        let request =
+            http::Request::builder().method(method).uri(&authority).body(()).expect("a request");
+        let mut sender = sender.clone().ready().await.expect("ready");
+        let (response, _send) = sender.send_request(request, method == "GET").expect("sends");
+        let response = timeout(PATIENCE, response).await.expect("in time").expect("answers");
+        assert_eq!(response.status(), expected, "{method} {authority}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_sent_to_a_proxy_with_another_identity() {
+    if !possible() {
+        return;
+    }
+    let hour = Duration::from_secs(3600);
+    let mesh = Mesh::with(&["edge", "api"], hour, |resources| {
+        // On another node, as far as this proxy is told.
+        resources.workloads[1].netns = None;
+    })
+    .await;
+    let impostor = "spiffe://mesh.test/ns/shop/sa/impostor";
+    let credentials = Arc::new(mesh.authority.credentials(impostor));
+    let config = tls::server_config(credentials, &[b"h2"]).expect("config");
+    let listener = mesh.listen("api", 15008);
+    let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        loop {
+            let (stream, _) = listener.accept().await.expect("accepts");
+            let mut stream = acceptor.accept(stream).await.expect("handshake");
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.ok();
+            sender.send(bytes).expect("somebody listens");
+        }
+    });
+    let answer = mesh.http("edge", "api", 8080, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("impostor, not spiffe://mesh.test/ns/shop/sa/api"), "{answer}");
+    let bytes = timeout(PATIENCE, received.recv()).await.expect("in time");
+    assert_eq!(bytes.expect("a connection"), b"");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_crosses_the_bridge_in_clear() {
     if !possible() {
         return;
@@ -509,6 +581,8 @@ async fn a_published_port_leads_into_the_mesh_and_tells_who_called() {
     assert!(answer.contains("for=127.0.0.1"), "{answer}");
     let record = mesh.record("a record", |one| one.reporter == Reporter::Destination).await;
     assert_eq!(&*record.source.service, "carrack-ingress");
+    let record = mesh.record("its own record", |one| one.reporter == Reporter::Source).await;
+    assert_eq!(record.source.address, Some([127, 0, 0, 1].into()));
     let mut stream = TcpStream::connect(store.listen).await.expect("connects");
     stream.write_all(b"hello").await.expect("writes");
     let mut echoed = [0; 5];

@@ -45,6 +45,8 @@ pub(crate) enum Way {
         port: u16,
         /// The caller, when it is outside the mesh and the application should hear of it.
         outside: Option<IpAddr>,
+        /// How records name the caller.
+        source: Arc<Peer>,
     },
     /// To the application of a workload.
     In {
@@ -110,12 +112,12 @@ impl Forward {
 
     fn parties(&self, snapshot: &Snapshot) -> Parties {
         match &self.way {
-            Way::Out { address, port, .. } => {
+            Way::Out { address, port, source, .. } => {
                 let target = snapshot.target(*address).map(|target| Arc::clone(target.peer()));
                 let called = || stranger("unknown", Some(IpAddr::V4(*address)));
                 Parties {
                     reporter: Reporter::Source,
-                    source: Arc::clone(&self.vantage.peer),
+                    source: Arc::clone(source),
                     destination: target.unwrap_or_else(called),
                     port: *port,
                 }

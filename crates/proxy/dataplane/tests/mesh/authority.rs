@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use carrack_net::tls::{Credentials, Held};
+use carrack_spiffe::{Bundle, SpiffeId};
 use prost_types::value::Kind;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::body::Body;
@@ -63,6 +67,21 @@ impl Authority {
             let server = tonic::transport::Server::builder().add_service(service);
             server.serve_with_incoming(UnixListenerStream::new(listener)).await.expect("serves");
         })
+    }
+
+    /// Credentials for any name.
+    pub(crate) fn credentials(&self, id: &str) -> Credentials {
+        let key = KeyPair::generate().expect("key");
+        let csr = CertificateParams::default().serialize_request(&key).expect("csr");
+        let leaf = self.sign(&csr.pem().expect("pem"), id);
+        let id = SpiffeId::parse(id).expect("id");
+        let chain = vec![CertificateDer::from_pem_slice(leaf.as_bytes()).expect("pem")];
+        let trust_domain = id.trust_domain().clone();
+        let bundle = Bundle::new(trust_domain, vec![self.issuer.der().to_vec()]).expect("bundle");
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let credentials = Credentials::empty();
+        credentials.put(Held::new(&id, chain, &key, &bundle).expect("fits"));
+        credentials
     }
 
     fn sign(&self, csr: &str, id: &str) -> String {

@@ -26,6 +26,7 @@ const TRUST_DOMAIN: &str = "mesh.test";
 /// A mesh of one project, `shop`; every service has one workload.
 pub(crate) struct Mesh {
     pub(crate) directory: TempDir,
+    pub(crate) authority: Authority,
     network: Network,
     hosts: Vec<Host>,
     pub(crate) resources: Resources,
@@ -79,8 +80,16 @@ impl Mesh {
         let authority_task = authority.serve(&directory.path().join("identity.sock"));
         let mut resources = resources(&hosts, &network);
         change(&mut resources);
-        let mut mesh =
-            Self { directory, network, hosts, resources, version: 0, proxy: None, authority_task };
+        let mut mesh = Self {
+            directory,
+            authority,
+            network,
+            hosts,
+            resources,
+            version: 0,
+            proxy: None,
+            authority_task,
+        };
         mesh.run_proxy();
         mesh.apply(|_| {}).await;
         mesh.captured().await;
@@ -133,7 +142,7 @@ impl Mesh {
     }
 
     pub(crate) async fn captured(&self) {
-        let all = self.hosts.len();
+        let all = self.resources.workloads.iter().filter(|one| one.netns.is_some()).count();
         self.until("every workload captured", |receipt| {
             receipt.workloads.iter().filter(|one| one.captured).count() == all
         })

@@ -137,3 +137,31 @@ fn a_command_is_confined() {
         "ok\n",
     );
 }
+
+#[test]
+fn an_interrupted_build_ends_its_command_and_takes_everything_down() {
+    let Some(scene) = scene() else { return };
+    let builder = scene.builder();
+    let interrupter = builder.interrupter();
+    let request = scene.request(&format!("{BASE}RUN echo started; sleep 1000\n"));
+    // The command's first output is the event to wait for.
+    let stopper = Stopper { interrupter, heard: &scene.heard };
+    let error = builder.build(&request, &stopper).expect_err("is interrupted");
+    assert!(support::chain(&error).ends_with("the build was interrupted"), "{error}");
+    assert_eq!(scene.live_workspaces(), 0);
+    scene.build(&format!("{BASE}RUN true\n"));
+}
+
+struct Stopper<'a> {
+    interrupter: carrack_build::Interrupter,
+    heard: &'a support::Heard,
+}
+
+impl carrack_build::Progress for Stopper<'_> {
+    fn event(&self, event: carrack_build::BuildEvent) {
+        if matches!(event, carrack_build::BuildEvent::StepOutput { .. }) {
+            self.interrupter.interrupt();
+        }
+        carrack_build::Progress::event(self.heard, event);
+    }
+}

@@ -173,7 +173,8 @@ fn problems_come_all_at_once_before_anything_is_done() {
     assert_eq!(
         error,
         "Dockerfile:3:5: ADD of a remote source is not supported: `http://x/y`\n\
-         Dockerfile:4:5: the flag --network of RUN is not supported"
+         Dockerfile:4:5: the flag --network of RUN is not supported; give the whole build a \
+         network with `carrack build --network`"
     );
 }
 
@@ -210,4 +211,73 @@ fn a_build_leaves_nothing_behind_but_its_cache_and_sweeps_what_others_left() {
     assert_eq!(scene.live_workspaces(), 1);
     drop(scene.builder());
     assert_eq!(scene.live_workspaces(), 0);
+}
+
+#[test]
+fn builds_at_the_same_time_do_not_disturb_each_other() {
+    let files: Vec<_> = (0..20).map(|n| (format!("d/{n}"), n.to_string())).collect();
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let scene = Scene::new(&files);
+    let text = "FROM scratch\nCOPY d /a/\nWORKDIR /w\nCOPY d .\n";
+    let digests: Vec<_> = std::thread::scope(|scope| {
+        let builds: Vec<_> = (0..6).map(|_| scope.spawn(|| scene.build(text).digest)).collect();
+        builds.into_iter().map(|build| build.join().expect("builds")).collect()
+    });
+    assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
+    assert_eq!(scene.live_workspaces(), 0);
+}
+
+/// Steps of a small random walk that is the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// One change that a build must see. Says what it was.
+fn change(scene: &Scene, dice: &mut Dice) -> String {
+    let name = format!("d/{}", dice.below(5));
+    let path = scene.context().join(&name);
+    std::fs::remove_file(&path).ok(); // It may not be there.
+    match dice.below(4) {
+        0 => format!("{name} is gone"),
+        1 => {
+            let target = format!("target-{}", dice.below(3));
+            std::os::unix::fs::symlink(&target, &path).expect("a link");
+            format!("{name} is a link to {target}")
+        }
+        _ => {
+            use std::os::unix::fs::PermissionsExt;
+            let (text, mode) =
+                (dice.below(3).to_string(), 0o600 + u32::try_from(dice.below(3)).expect("small"));
+            std::fs::write(&path, &text).expect("a file");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+            format!("{name} is {text}, mode {mode:o}")
+        }
+    }
+}
+
+#[test]
+fn the_cache_never_answers_with_what_a_fresh_build_would_not_make() {
+    let scene = Scene::new(&[("d/0", "0"), ("d/1", "1")]);
+    let text = "FROM scratch\nCOPY d /d/\nCOPY d/* /e/\n";
+    let cached = scene.request(text);
+    let fresh = BuildRequest { no_cache: true, ..scene.request(text) };
+    let mut dice = Dice(20_260_101);
+    let mut hits = 0;
+    scene.write("d/keep", "so that the wildcard matches");
+    for round in 0..60 {
+        let what = change(&scene, &mut dice);
+        // A link whose target is missing cannot be copied by name; both have to say so.
+        let by_cache = scene.try_build(&cached).map_err(|error| error.to_string());
+        let by_hand = scene.try_build(&fresh).map_err(|error| error.to_string());
+        hits += by_cache.as_ref().map_or(0, |built| built.steps_cached);
+        let digest = |built: Result<carrack_build::Built, String>| built.map(|built| built.digest);
+        assert_eq!(digest(by_cache), digest(by_hand), "round {round}: {what}");
+    }
+    assert!(hits > 0, "the walk comes back to where it was");
 }

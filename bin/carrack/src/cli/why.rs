@@ -48,7 +48,7 @@ fn tell(explanation: &Explanation) -> String {
     if let Some(trace) = &record.trace_id {
         lines.push(format!("  trace     {trace}"));
     }
-    if let Some(reason) = &record.reason {
+    if let (Some(reason), None) = (&record.reason, &record.decision) {
         lines.push(format!("  reason    {reason}"));
     }
     if let Some(decision) = &record.decision {

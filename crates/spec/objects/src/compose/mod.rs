@@ -74,12 +74,19 @@ pub fn parse(
     let application = application(&mut reading, &root);
     match (application, reading.problems.is_empty()) {
         (Some(application), true) => Ok(application),
-        _ => {
-            reading.problems.sort();
-            reading.problems.dedup();
-            Err(reading.problems)
-        }
+        _ => Err(with_their_causes(reading)),
     }
+}
+
+/// The problems in order, and the warnings that stand in the same lines: a field
+/// that is wrong is often one whose variable is not set.
+fn with_their_causes(reading: Reading<'_>) -> Vec<Problem> {
+    let Reading { mut problems, warnings, .. } = reading;
+    let lines: Vec<_> = problems.iter().map(|problem| problem.origin.line).collect();
+    problems.extend(warnings.into_iter().filter(|warning| lines.contains(&warning.origin.line)));
+    problems.sort();
+    problems.dedup();
+    problems
 }
 
 fn application(reading: &mut Reading<'_>, root: &Cursor<'_>) -> Option<Application> {
@@ -104,7 +111,7 @@ fn application(reading: &mut Reading<'_>, root: &Cursor<'_>) -> Option<Applicati
         directory: reading.environment.directory.clone(),
         services,
         volumes,
-        warnings: std::mem::take(&mut reading.warnings),
+        warnings: reading.warnings.clone(),
     })
 }
 

@@ -352,6 +352,17 @@ fn what_is_no_compose_file_is_refused_in_one_line() {
 }
 
 #[test]
+fn a_problem_brings_along_the_variable_that_caused_it() {
+    refused(
+        "services:\n  web:\n    image: i\n    mem_limit: ${LIMIT}\n    user: ${NOBODY}\n",
+        &[
+            "compose.yaml:4:16: `services.web.mem_limit` takes a size such as `128m`, not ``",
+            "compose.yaml:4:16: the variable `LIMIT` is not set; it becomes nothing",
+        ],
+    );
+}
+
+#[test]
 fn an_image_name_that_is_none_is_refused() {
     let text = "services:\n  web:\n    image: 'Not A Name'\n";
     let problems = parse(text, "compose.yaml", &environment()).expect_err("is refused");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use carrack_content::{CollectError, Image, ImageError, Images, Layer, LoadError, LoadLimits};
@@ -215,8 +216,23 @@ fn an_archive_that_is_refused_leaves_nothing() {
     assert!(matches!(refused(&twice.tar()), LoadError::Entry { .. }));
     let half = sound.tar();
     refused(&half[..half.len() / 2]);
-    refused(b"not a tar archive at all");
+    assert!(matches!(refused(b"not a tar archive at all"), LoadError::NotAnImageArchive));
+    assert!(matches!(refused(&[b'x'; 2000]), LoadError::NotAnImageArchive));
+    assert!(matches!(refused(b"\xfd7zXZ\0and more"), LoadError::Compression("xz")));
     assert!(matches!(refused(&tar(&[("hello", b"x")])), LoadError::NotAnImageArchive));
+}
+
+#[test]
+fn an_image_the_caller_refuses_leaves_nothing() {
+    let machine = machine();
+    let archive = Files::layout().tar();
+    let limits = LoadLimits::default();
+    let refused = machine.images.load_checked(archive.as_slice(), &limits, |image| {
+        Err(format!("{} layers", image.manifest.layers.len()).into())
+    });
+    assert!(matches!(refused, Err(LoadError::Refused { .. })), "{refused:?}");
+    assert!(machine.images.list().unwrap().is_empty());
+    assert!(machine.images.blobs().list().unwrap().is_empty());
 }
 
 #[test]
@@ -280,7 +296,13 @@ fn collecting_keeps_what_names_and_others_need() {
     assert!(matches!(images.gc(&[]), Err(CollectError::InUse)));
     drop(lease);
     let cached = images.blobs().put(b"not a manifest").unwrap();
-    let collected = images.gc(&[kept.digest.clone(), cached.clone()]).unwrap();
+    let keep = [kept.digest.clone(), cached.clone()];
+    let still_needed = |needed: &BTreeSet<Digest>| {
+        let ids = |image: &Image| image.config.rootfs.diff_ids.clone();
+        assert_eq!(*needed, ids(&named).into_iter().chain(ids(&kept)).collect());
+        Ok(())
+    };
+    let collected = images.gc_with(&keep, still_needed).unwrap();
     assert_eq!(collected.blobs, 3, "manifest, configuration and one layer; the others are shared");
     images.get(&named.digest).unwrap();
     images.get(&kept.digest).unwrap();

@@ -9,6 +9,7 @@
 //! matched. What a process that died has left in `.pending/` is removed when the
 //! directory is next opened.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
@@ -119,6 +120,21 @@ impl Layers {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unusable(error)),
             _ => Ok(true),
         }
+    }
+
+    /// Removes every unpacked layer but those `needed`, and says how many that were.
+    /// The caller sees to it that no mount has them, and that nobody is unpacking to
+    /// mount.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be removed.
+    pub fn retain(&self, needed: &BTreeSet<Digest>) -> Result<u64, LayerError> {
+        let mut removed = 0;
+        for diff_id in self.list()?.iter().filter(|diff_id| !needed.contains(*diff_id)) {
+            removed += u64::from(self.remove(diff_id)?);
+        }
+        Ok(removed)
     }
 
     fn place(&self, diff_id: &Digest) -> PathBuf {

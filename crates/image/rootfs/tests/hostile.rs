@@ -403,6 +403,17 @@ fn many_may_unpack_the_same_layer_at_once() {
 }
 
 #[test]
+fn layers_nobody_needs_are_removed() {
+    let store = Store::new();
+    let [one, two] = ["one", "two"].map(|name| tar(&[file(name)]));
+    for tar in [&one, &two] {
+        store.layers.unpacked(&store.keep(tar, Compression::None), &Digest::of(tar)).unwrap();
+    }
+    assert_eq!(store.layers.retain(&[Digest::of(&two)].into()).unwrap(), 1);
+    assert_eq!(store.layers.list().unwrap(), [Digest::of(&two)]);
+}
+
+#[test]
 fn what_a_dead_process_was_unpacking_is_removed_when_opened() {
     let store = Store::new();
     let left = store.directory.path().join("layers/.pending/1-0");

@@ -13,13 +13,14 @@ mod docker;
 mod layout;
 mod take_in;
 
+use std::error::Error;
 use std::io::{self, Read};
 
 use carrack_oci::archive::ArchiveError;
 use carrack_oci::{Digest, DocumentError, Platform, Reference};
 use carrack_store::Table;
 
-use crate::images::{ImageError, Images, Name, key};
+use crate::images::{Image, ImageError, Images, Name, key};
 use take_in::Contents;
 
 /// How much an archive may hold.
@@ -61,14 +62,29 @@ impl Images {
     /// image that is not whole or not for Linux on this processor. Then no name has
     /// changed.
     pub fn load(&self, input: impl Read, limits: &LoadLimits) -> Result<Vec<Loaded>, LoadError> {
+        self.load_checked(input, limits, |_| Ok(()))
+    }
+
+    /// As [`Images::load`], letting `check` refuse an image before any has a name:
+    /// by unpacking its layers, for instance.
+    ///
+    /// # Errors
+    ///
+    /// As [`Images::load`], and [`LoadError::Refused`].
+    pub fn load_checked(
+        &self,
+        input: impl Read,
+        limits: &LoadLimits,
+        check: impl Fn(&Image) -> Result<(), Box<dyn Error + Send + Sync>>,
+    ) -> Result<Vec<Loaded>, LoadError> {
         let mut fresh = Vec::new();
         let loaded = {
             let _lease = self.lease()?;
-            self.load_leased(input, limits, &mut fresh)
+            self.load_leased(input, limits, &check, &mut fresh)
         };
         if loaded.is_err() {
             // What stays because someone else is at work is removed by a later `gc`.
-            self.remove_unneeded(&[], &fresh).ok();
+            self.remove_unneeded(&fresh).ok();
         }
         loaded
     }
@@ -77,6 +93,7 @@ impl Images {
         &self,
         input: impl Read,
         limits: &LoadLimits,
+        check: &dyn Fn(&Image) -> Result<(), Box<dyn Error + Send + Sync>>,
         fresh: &mut Vec<Digest>,
     ) -> Result<Vec<Loaded>, LoadError> {
         let contents = take_in::take_in(self, input, limits, fresh)?;
@@ -86,10 +103,13 @@ impl Images {
         }
         for image in &loaded {
             self.check_whole(&image.digest)?;
-            let platform = self.get(&image.digest)?.config.platform();
+            let whole = self.get(&image.digest)?;
+            let platform = whole.config.platform();
             if !platform.runs_on(&Platform::host()) {
                 return Err(LoadError::Platform { platform: platform.to_string() });
             }
+            check(&whole)
+                .map_err(|source| LoadError::Refused { digest: image.digest.clone(), source })?;
         }
         self.name_all(&loaded)?;
         Ok(loaded)
@@ -129,14 +149,25 @@ pub enum LoadError {
     /// It is not a tar archive, or a broken one.
     #[error("reading the image archive")]
     Archive(#[from] ArchiveError),
-    /// It has neither `index.json` nor `manifest.json`.
+    /// It is compressed with something we do not undo.
+    #[error("the image archive is compressed with {0}; decompress it first")]
+    Compression(&'static str),
+    /// It is not a tar archive, or has neither `index.json` nor `manifest.json`.
     #[error(
-        "this is not an image archive: it has neither `index.json` (OCI) nor `manifest.json` (Docker)"
+        "this is not an image archive: that is a tar with `index.json` (OCI) or `manifest.json` (Docker)"
     )]
     NotAnImageArchive,
     /// It is one, and there is nothing in it for this machine.
     #[error("the archive has no image for this machine")]
     NoImage,
+    /// An image in it did not pass the caller's check.
+    #[error("image {digest} of the archive is refused")]
+    Refused {
+        /// The image.
+        digest: Digest,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// An image in it is for another machine.
     #[error("the archive has an image for {platform}, and this machine is {}", Platform::host())]
     Platform {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
 use std::rc::Rc;
 
-use carrack_oci::archive::{Entry, Kind, Reader, shown};
+use carrack_oci::archive::{ArchiveError, Entry, Kind, Reader, shown};
 use carrack_oci::{Algorithm, Compression, Digest, LARGEST_DOCUMENT};
 use carrack_store::{BlobError, BlobStore as _};
 use flate2::bufread::MultiGzDecoder;
@@ -18,6 +18,8 @@ use crate::images::{ImageError, Images};
 const FREE: u64 = 1 << 30;
 /// How many links may lead from one name to the next.
 const MOST_LINKS: usize = 8;
+/// Compressions that archives come in and we do not undo, by their magic numbers.
+const FOREIGN: [(&[u8], &str); 2] = [(b"\xfd7zX", "xz"), (b"BZh", "bzip2")];
 /// What of an archive is read into memory and interpreted.
 const DOCUMENTS: [&str; 4] = ["oci-layout", "index.json", "manifest.json", "repositories"];
 
@@ -65,7 +67,7 @@ pub(super) fn take_in(
     let mut archive = Reader::new(unpacked(input, limits)?);
     let mut contents = Contents::default();
     let (mut entries, mut bytes) = (0_u64, 0_u64);
-    while let Some(entry) = archive.next_entry()? {
+    while let Some(entry) = archive.next_entry().map_err(|error| unreadable(error, entries))? {
         entries += 1;
         bytes = bytes.saturating_add(entry.size);
         if entries > limits.entries {
@@ -77,6 +79,17 @@ pub(super) fn take_in(
         take_in_entry(images, &entry, &mut archive, &mut contents, fresh)?;
     }
     Ok(contents)
+}
+
+/// A first header that is none makes it something other than an archive; a later one
+/// makes it a broken archive.
+fn unreadable(error: ArchiveError, entries: u64) -> LoadError {
+    match error {
+        ArchiveError::Header(_) | ArchiveError::Truncated if entries == 0 => {
+            LoadError::NotAnImageArchive
+        }
+        other => LoadError::Archive(other),
+    }
 }
 
 fn take_in_entry(
@@ -205,6 +218,9 @@ fn unpacked<'a>(input: impl Read + 'a, limits: &LoadLimits) -> Result<Watched<'a
     let mut start = Vec::new();
     let magic = u64::try_from(Compression::MAGIC).unwrap_or_default();
     input.by_ref().take(magic).read_to_end(&mut start).map_err(LoadError::Read)?;
+    if let Some((_, name)) = FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return Err(LoadError::Compression(name));
+    }
     let compression = Compression::sniff(&start);
     let whole = BufReader::with_capacity(64 * 1024, io::Cursor::new(start).chain(input));
     let inner: Box<dyn Read + 'a> = match compression {

@@ -245,4 +245,26 @@ mod tests {
         assert!(matches!(receive::<Answer>(&right, &mut none), Ok(Some(Answer::Done))));
         assert!(matches!(receive::<Answer>(&right, &mut none), Ok(None)));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_bytes_come_the_decoder_ends_with_frames_or_a_refusal(
+            bytes in proptest::collection::vec(0_u8..4, 0..200),
+            cut in 0_usize..200,
+        ) {
+            let mut whole = Decoder::default();
+            whole.feed(&bytes);
+            let mut pieces = Decoder::default();
+            let (first, second) = bytes.split_at(cut.min(bytes.len()));
+            pieces.feed(first);
+            let mut found = frames(&mut pieces);
+            pieces.feed(second);
+            found.extend(frames(&mut pieces));
+            proptest::prop_assert_eq!(found, frames(&mut whole));
+        }
+    }
+
+    fn frames(decoder: &mut Decoder) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| decoder.next_frame().ok().flatten()).collect()
+    }
 }

@@ -390,7 +390,9 @@ fn a_frozen_container_and_one_never_started_are_deleted_by_force_too() {
 #[test]
 fn a_container_short_of_memory_says_that_it_was() {
     // One process that needs more than all of them may have.
-    let Some(bench) = Bench::new("exec dd if=/dev/zero of=/dev/null bs=200M count=1") else { return };
+    let Some(bench) = Bench::new("exec dd if=/dev/zero of=/dev/null bs=200M count=1") else {
+        return;
+    };
     bench.change(|spec| {
         spec["linux"]["resources"] = json!({ "memory": { "limit": 16 << 20, "swap": 16 << 20 } });
     });

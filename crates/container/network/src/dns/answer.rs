@@ -204,4 +204,25 @@ mod tests {
         assert!(matches!(answer(&zone(), &echo, Transport::Udp), Verdict::Ignore));
         assert!(matches!(answer(&zone(), b"hi", Transport::Udp), Verdict::Ignore));
     }
+
+    proptest::proptest! {
+        /// Containers may send anything at all.
+        #[test]
+        fn whatever_comes_is_answered_with_its_own_id_or_not_at_all(
+            flips in proptest::collection::vec((0_usize..40, 0_u8..=255), 0..6),
+            length in 0_usize..60,
+        ) {
+            let mut bytes = query("web.shop.", RecordType::A).to_vec().expect("bytes");
+            for (at, value) in flips {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            bytes.truncate(length);
+            if let Verdict::Answer(answer) = answer(&zone(), &bytes, Transport::Udp) {
+                proptest::prop_assert_eq!(&answer[..2], &bytes[..2]);
+                proptest::prop_assert!(Message::from_vec(&answer).is_ok());
+            }
+        }
+    }
 }

@@ -26,6 +26,17 @@ impl Stream {
     }
 }
 
+/// How every line of one read begins. Writing out a time takes longer than copying a
+/// line does.
+#[derive(Debug)]
+struct Header(String);
+
+impl Header {
+    fn new(now: Timestamp, stream: Stream) -> Self {
+        Self(format!("{now:.9} {} ", stream.name()))
+    }
+}
+
 /// Puts the bytes of one stream together into lines.
 #[derive(Debug)]
 pub(super) struct Lines {
@@ -40,6 +51,7 @@ impl Lines {
 
     /// Takes in bytes, and writes to `log` what is complete by now.
     pub(super) fn feed(&mut self, mut bytes: &[u8], log: &mut LogFile, now: Timestamp) {
+        let header = Header::new(now, self.stream);
         while !bytes.is_empty() {
             let room = LINE_MAX - self.partial.len();
             let window = bytes.get(..room).unwrap_or(bytes);
@@ -48,7 +60,7 @@ impl Lines {
             self.partial.extend_from_slice(line);
             bytes = if end.is_some() { rest.get(1..).unwrap_or_default() } else { rest };
             if end.is_some() || self.partial.len() == LINE_MAX {
-                log.push(now, self.stream, end.is_some(), &self.partial);
+                log.push(&header, end.is_some(), &self.partial);
                 self.partial.clear();
             }
         }
@@ -58,7 +70,7 @@ impl Lines {
     /// Writes what came without a newline at its end.
     pub(super) fn finish(&mut self, log: &mut LogFile, now: Timestamp) {
         if !self.partial.is_empty() {
-            log.push(now, self.stream, false, &self.partial);
+            log.push(&Header::new(now, self.stream), false, &self.partial);
             self.partial = Vec::new();
             log.flush();
         }
@@ -101,17 +113,17 @@ impl LogFile {
         self.lost_lines
     }
 
-    fn push(&mut self, now: Timestamp, stream: Stream, whole: bool, text: &[u8]) {
-        let tag = if whole { 'F' } else { 'P' };
-        let header = format!("{now:.9} {} {tag} ", stream.name());
-        let length = length(header.len() + text.len() + 1);
+    fn push(&mut self, header: &Header, whole: bool, text: &[u8]) {
+        let tag: &[u8] = if whole { b"F " } else { b"P " };
+        let parts = [header.0.as_bytes(), tag, text, b"\n"];
+        let length = length(parts.iter().map(|part| part.len()).sum());
         if self.size + self::length(self.buffer.len()) + length > self.max_bytes {
             self.flush();
             self.rotate();
         }
-        self.buffer.extend_from_slice(header.as_bytes());
-        self.buffer.extend_from_slice(text);
-        self.buffer.push(b'\n');
+        for part in parts {
+            self.buffer.extend_from_slice(part);
+        }
         self.buffered_lines += 1;
     }
 
@@ -265,6 +277,37 @@ mod tests {
         }
         assert_eq!(bench.files(), ["log"]);
         assert!(bench.text("log").len() <= 200);
+    }
+
+    /// What was written, from what the log says of it.
+    fn reconstruct(log: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for line in log.split_inclusive(|byte| *byte == b'\n') {
+            let mut fields = line.splitn(4, |byte| *byte == b' ').skip(2);
+            let whole = fields.next().expect("a tag") == b"F";
+            let text = fields.next().expect("a text");
+            bytes.extend_from_slice(if whole { text } else { &text[..text.len() - 1] });
+        }
+        bytes
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
+        #[test]
+        fn every_byte_is_found_again_however_it_came(
+            chunks in proptest::collection::vec(
+                proptest::collection::vec(proptest::sample::select(b"\n\0 ax".to_vec()), 0..40_000),
+                0..4,
+            ),
+        ) {
+            let mut bench = Bench::new(u64::MAX, 2);
+            for chunk in &chunks {
+                bench.feed(chunk);
+            }
+            bench.lines.finish(&mut bench.log, NOW);
+            let log = fs::read(bench.directory.path().join("log")).expect("read");
+            proptest::prop_assert_eq!(reconstruct(&log), chunks.concat());
+        }
     }
 
     #[test]

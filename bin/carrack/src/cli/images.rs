@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal as _, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use carrack_content::{CollectError, Images, LoadLimits};
 use carrack_oci::{Digest, Reference};
+use carrack_rootfs::Layers;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -22,6 +24,11 @@ use crate::settings::Settings;
 /// Opens the store of these settings.
 pub(crate) fn open(settings: &Settings) -> anyhow::Result<Images> {
     Ok(Images::open(settings.store())?)
+}
+
+/// Opens the unpacked layers beside it.
+fn layers(settings: &Settings, images: &Images) -> anyhow::Result<Layers> {
+    Ok(Layers::open(settings.root.join("rootfs/layers"), Arc::clone(images.blobs()))?)
 }
 
 /// Reads a name a person typed.
@@ -201,8 +208,14 @@ impl LoadArgs {
         };
         let from =
             self.input.as_ref().map_or("stdin".to_owned(), |path| path.display().to_string());
+        let layers = layers(settings, &images)?;
         let loaded = images
-            .load(input, &LoadLimits::default())
+            .load_checked(input, &LoadLimits::default(), |image| {
+                for (layer, diff_id) in image.layers() {
+                    layers.unpacked(layer, diff_id)?;
+                }
+                Ok(())
+            })
             .with_context(|| format!("loading {from}"))?;
         if self.format == Format::Json {
             let value = loaded.iter().map(|image| {
@@ -266,7 +279,8 @@ impl RemoveArgs {
             }
         }
         let keep: Vec<Digest> = used.into_keys().collect();
-        match images.gc(&keep) {
+        let layers = layers(settings, &images)?;
+        match images.gc_with(&keep, |needed| Ok(layers.retain(needed).map(|_| ())?)) {
             Ok(collected) if collected.blobs > 0 => {
                 output::message(format_args!("freed {}", units::size(collected.bytes)));
             }

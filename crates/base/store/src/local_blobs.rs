@@ -185,7 +185,7 @@ impl LocalPending {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             };
-            flock(&file, FlockOperation::LockExclusive)?;
+            rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
             // A sweep may have come between the two calls above and removed the name.
             if file.metadata()?.nlink() > 0 {
                 return Ok(Self { store: store.clone(), path, file, published: false });

@@ -123,7 +123,7 @@ impl Images {
             .write(true)
             .mode(0o600)
             .open(self.directory.join("lease.lock"))?;
-        flock(&lock, operation)?;
+        rustix::io::retry_on_intr(|| flock(&lock, operation))?;
         Ok(Lease { _lock: lock })
     }
 }

@@ -252,7 +252,7 @@ impl Pending {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            flock(&lock, FlockOperation::LockExclusive)?;
+            rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))?;
             if lock.metadata()?.nlink() > 0 {
                 // The layer's root, whatever the umask says.
                 lock.set_permissions(fs::Permissions::from_mode(0o755))?;

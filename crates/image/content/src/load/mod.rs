@@ -23,6 +23,9 @@ use carrack_store::Table;
 use crate::images::{Image, ImageError, Images, Name, key};
 use take_in::Contents;
 
+/// The caller's say on an image before it has a name.
+type Check<'a> = dyn Fn(&Image) -> Result<(), Box<dyn Error + Send + Sync>> + 'a;
+
 /// How much an archive may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadLimits {
@@ -93,7 +96,7 @@ impl Images {
         &self,
         input: impl Read,
         limits: &LoadLimits,
-        check: &dyn Fn(&Image) -> Result<(), Box<dyn Error + Send + Sync>>,
+        check: &Check<'_>,
         fresh: &mut Vec<Digest>,
     ) -> Result<Vec<Loaded>, LoadError> {
         let contents = take_in::take_in(self, input, limits, fresh)?;

@@ -29,6 +29,29 @@ pub(crate) fn precondition(message: impl Into<String>) -> anyhow::Error {
 
 /// The exit code that belongs to `error`.
 pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
-    let coded = error.chain().find_map(|cause| cause.downcast_ref::<Coded>());
+    // As context it is found by anyhow's own downcast, as a source only in the chain.
+    let in_chain = || error.chain().find_map(|cause| cause.downcast_ref::<Coded>());
+    let coded = error.downcast_ref::<Coded>().or_else(in_chain);
     ExitCode::from(coded.map_or(FAILURE, |coded| coded.code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(error: anyhow::Error, expected: u8) {
+        assert_eq!(format!("{:?}", code_of(&error)), format!("{:?}", ExitCode::from(expected)));
+    }
+
+    #[test]
+    fn a_code_is_found_wherever_in_the_chain_it_was_put() {
+        check(usage("no"), USAGE);
+        check(usage("no").context("reading the file"), USAGE);
+        check(
+            anyhow::anyhow!("cause").context(Coded { code: 127, message: "run".to_owned() }),
+            127,
+        );
+        check(anyhow::anyhow!("cause"), FAILURE);
+    }
 }

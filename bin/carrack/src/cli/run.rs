@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use carrack_engine::api::{AttachRequest, RunRequest};
+use carrack_engine::api::{AttachRequest, RemoveRequest, RunRequest};
 use carrack_engine::client::EngineClient;
 use carrack_objects::compose::{Mount, MountKind, PidsLimit, Port, Restart, Volume};
 use indexmap::IndexMap;
@@ -110,12 +110,21 @@ impl RunArgs {
         for warning in &created.warnings {
             output::message(warning);
         }
-        if self.detach {
-            client.start(&created.id).await.map_err(streams::refusal)?;
-            output::line(&created.id);
-            return Ok(ExitCode::SUCCESS);
+        let outcome = if self.detach {
+            let started = client.start(&created.id).await.map_err(streams::refusal);
+            started.map(|()| {
+                output::line(&created.id);
+                ExitCode::SUCCESS
+            })
+        } else {
+            self.attached(&client, &created.id, join).await
+        };
+        if outcome.is_err() && self.rm {
+            // It never ran, so nothing else removes it.
+            let request = RemoveRequest { force: true, volumes: true };
+            client.rm(&created.id, &request).await.ok(); // Removed already, or why is said above.
         }
-        self.attached(&client, &created.id, join).await
+        outcome
     }
 
     async fn attached(
@@ -135,7 +144,10 @@ impl RunArgs {
     }
 
     fn request(&self) -> anyhow::Result<RunRequest> {
-        let name = self.name.clone().unwrap_or_else(|| default_name(&self.image));
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => format!("{}-{}", default_name(&self.image), six_digits()?),
+        };
         let mut request = RunRequest::new(&name, &self.image);
         request.name.clone_from(&self.name);
         request.project.clone_from(&self.project);
@@ -171,6 +183,14 @@ impl RunArgs {
         service.labels = self.label.iter().map(|text| pair(text)).collect();
         Ok(request)
     }
+}
+
+/// Six hexadecimal digits that tell one unnamed container from another.
+fn six_digits() -> anyhow::Result<String> {
+    let mut bytes = [0_u8; 3];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("asking for random bytes")?;
+    Ok(hex::encode(bytes))
 }
 
 /// A service name out of an image's: its last part, as a DNS label.

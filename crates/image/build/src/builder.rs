@@ -22,7 +22,7 @@ use crate::graph::{self, ContextKind, Inputs, Origin};
 use crate::progress::{BuildEvent, Progress};
 use crate::request::{BuildRequest, Built, DockerfileSource, NamedContext};
 use crate::solve::Solver;
-use crate::steps::{Machine, Workspaces};
+use crate::steps::{Interrupter, Machine, Workspaces};
 
 /// A Dockerfile or recipe larger than this is a mistake.
 const LARGEST_TEXT: u64 = 4 * 1024 * 1024;
@@ -55,6 +55,7 @@ pub struct Builder {
     layers: Layers,
     cache: Cache,
     workspaces: Workspaces,
+    interrupter: Interrupter,
 }
 
 impl Builder {
@@ -75,7 +76,7 @@ impl Builder {
         let path = config.directory.join("cache");
         let cache =
             Cache::open(path.clone()).map_err(|source| BuildError::Cache { path, source })?;
-        Ok(Self { config, images, layers, cache, workspaces })
+        Ok(Self { config, images, layers, cache, workspaces, interrupter: Interrupter::default() })
     }
 
     /// Builds what is asked for and gives it its names. Blocks until it is done.
@@ -137,7 +138,14 @@ impl Builder {
             runtime_root: self.config.runtime_root.clone(),
             subnet_lock: self.config.directory.join("subnet.lock"),
             resolv_conf: self.config.resolv_conf.clone(),
+            interrupter: self.interrupter.clone(),
         }
+    }
+
+    /// What stops this builder's builds, from another thread.
+    #[must_use]
+    pub fn interrupter(&self) -> Interrupter {
+        self.interrupter.clone()
     }
 
     fn resolve(

@@ -32,4 +32,4 @@ pub use error::BuildError;
 pub use files::FilesError;
 pub use progress::{BuildEvent, Progress, Silent};
 pub use request::{BuildRequest, Built, DockerfileSource, NamedContext, RunNetwork};
-pub use steps::StepError;
+pub use steps::{Interrupter, StepError};

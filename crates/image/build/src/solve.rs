@@ -120,6 +120,7 @@ impl Solver<'_> {
             step: step.name.clone(),
             source: Box::new(source),
         };
+        self.machine.interrupter.check().map_err(failed)?;
         let mut key = Key::new(below, self.epoch);
         let ready = self.ready(&step.action, solved, &mut key).map_err(failed)?;
         let Some(ready) = ready else { return Ok((Effect::Nothing, true)) };

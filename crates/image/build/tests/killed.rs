@@ -72,7 +72,7 @@ fn survives(rounds: u32, files: impl Fn() -> Option<Scene>, dockerfile: &str) {
 fn a_build_of_files_killed_anywhere_leaves_nothing_in_the_way() {
     let scene = || {
         let files: Vec<(String, String)> =
-            (0..300).map(|n| (format!("d/{}/{n}", n % 7), "x".repeat(n * 50))).collect();
+            (0..120).map(|n| (format!("d/{}/{n}", n % 7), "x".repeat(n * 50))).collect();
         let files: Vec<_> =
             files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
         Some(Scene::new(&files))

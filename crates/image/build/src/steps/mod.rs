@@ -8,6 +8,7 @@
 //! interrupted, however rudely, leaves a workspace that the next build sweeps
 //! away, and no layer.
 
+mod interrupt;
 mod network;
 mod run;
 mod stubs;
@@ -21,6 +22,7 @@ use carrack_linux::rooted::RootedDir;
 use carrack_network::NetworkError;
 use carrack_shim::ShimError;
 
+pub use interrupt::Interrupter;
 pub use network::RunNetwork;
 pub(crate) use run::{Command, Machine};
 pub(crate) use workspace::{Finished, Workspace, Workspaces};
@@ -41,6 +43,9 @@ pub enum StepError {
         /// Whether the kernel killed something for want of memory.
         oom: bool,
     },
+    /// Somebody stopped the build.
+    #[error("the build was interrupted")]
+    Interrupted,
     /// Files could not be brought in.
     #[error(transparent)]
     Files(#[from] FilesError),

@@ -19,6 +19,7 @@ use carrack_oci::runtime::{Mount, Spec};
 use carrack_shim::{Client, Exit, Log, ShimConfig, ShimError};
 use serde::{Deserialize, Serialize};
 
+use super::interrupt::Interrupter;
 use super::network::{RunNetwork, Standing};
 use super::stubs::Stubs;
 use super::workspace::Workspace;
@@ -41,6 +42,8 @@ pub(crate) struct Machine {
     pub(crate) subnet_lock: PathBuf,
     /// Where this machine's name servers are written down.
     pub(crate) resolv_conf: PathBuf,
+    /// Stops commands.
+    pub(crate) interrupter: Interrupter,
 }
 
 /// A command about to be run.
@@ -74,6 +77,7 @@ impl Command<'_> {
         let stubs = Stubs::note(&root, mounts.iter().map(|mount| mount.destination().as_path()));
         let outcome = self.run_noted(&workspace, &note, &spec, output);
         let cleared = clear(&workspace.directory, &bundle);
+        self.machine.interrupter.check()?;
         let exit = outcome?;
         cleared?;
         if exit.code != 0 {
@@ -149,7 +153,8 @@ impl Command<'_> {
         for (name, content) in [("resolv.conf", servers), ("hosts", hosts)] {
             let path = directory.join(name);
             fs::write(&path, content).map_err(StepError::workspace("writing", &path))?;
-            let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
+            // Writable, since package scripts write to them; the file is thrown away.
+            let options = ["bind", "nosuid", "nodev", "noexec"];
             let source = path.to_string_lossy();
             mounts.push(mount(&format!("/etc/{name}"), "bind", &source, &options));
         }
@@ -205,8 +210,13 @@ impl Command<'_> {
         [stdout, stderr]: [OwnedFd; 2],
     ) -> Result<Exit, ShimError> {
         let program = &self.machine.program;
+        let watched = self.machine.interrupter.watch(bundle);
         let client = Client::spawn_with_output(program, bundle, config, stdout, stderr)?;
-        let exit = client.start().and_then(|()| client.wait());
+        let exit = client.start().and_then(|()| {
+            watched.started();
+            client.wait()
+        });
+        drop(watched);
         let deleted = client.delete(true);
         let exit = exit?;
         deleted?;
@@ -238,6 +248,11 @@ fn reachable_servers(resolv_conf: &str) -> String {
     };
     let kept = resolv_conf.lines().filter(|line| !is_loopback(line));
     kept.map(|line| format!("{line}\n")).collect()
+}
+
+/// Whether something of a command may stand that [`clear`] has not taken down.
+pub(super) fn is_noted(workspace: &Path) -> bool {
+    workspace.join(NOTE).exists()
 }
 
 /// Takes down whatever a command has left: its container, mount, network and control group.

@@ -64,7 +64,8 @@ impl Workspaces {
         };
         let (lock, mount) = make().map_err(failed)?;
         let run_directory = self.run_directory.join(&id);
-        Ok(Workspace { id, directory, run_directory, mount, lock })
+        let finished = Finished { directory: directory.clone(), lock: Some(lock) };
+        Ok(Workspace { id, directory, run_directory, mount, finished })
     }
 
     /// A view of `layers` that nobody writes to, mounted nowhere.
@@ -123,15 +124,15 @@ fn overlay(layers: &[PathBuf], directory: &Path, writable: bool) -> io::Result<O
     Overlay { lower: &lower, upper, volatile: true }.mount(Attributes::default())
 }
 
-/// A root filesystem that one step changes.
+/// A root filesystem that one step changes. Goes away when dropped.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     pub(super) id: String,
     pub(super) directory: PathBuf,
     pub(super) run_directory: PathBuf,
+    // Dropped in this order: the mount, then what it is mounted from.
     mount: OwnedFd,
-    /// Held, never looked at: it says that we live.
-    lock: File,
+    finished: Finished,
 }
 
 impl Workspace {
@@ -149,13 +150,12 @@ impl Workspace {
 
     /// Ends the mount and hands over the directory that holds what was changed.
     pub(crate) fn finish(self) -> Finished {
-        let Self { directory, lock, mount, .. } = self;
-        drop(mount);
-        Finished { directory, lock: Some(lock) }
+        self.finished
     }
 }
 
-/// What a step has changed. Goes away when dropped.
+/// What a step has changed. Goes away when dropped, unless something of a command
+/// still stands: then the next build sweeps it.
 #[derive(Debug)]
 pub(crate) struct Finished {
     directory: PathBuf,
@@ -170,8 +170,10 @@ impl Finished {
 
 impl Drop for Finished {
     fn drop(&mut self) {
-        // What stays is swept by the next build.
-        remove_directory(&self.directory).ok();
+        if !run::is_noted(&self.directory) {
+            // What stays is swept by the next build.
+            remove_directory(&self.directory).ok();
+        }
         drop(self.lock.take());
     }
 }

@@ -62,6 +62,7 @@ function ago(when) {
   if (seconds < 90) return `${seconds} s ago`;
   return seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : `${Math.round(seconds / 3600)} h ago`;
 }
+const lasting = (ms) => (ms < 90000 ? `${Math.round(ms / 1000)} s` : `${Math.round(ms / 60000)} min`);
 const clock = (when) => new Date(when).toLocaleTimeString(undefined, { hour12: false });
 
 function health(rate, ratio) {
@@ -271,15 +272,15 @@ const speed = (rate) => (rate > 50 ? "fast" : rate > 5 ? "even" : "slow");
 // The two lines of an edge's label.
 function words(edges, rate, ratio, open) {
   const requests = edges.filter((edge) => edge.protocol !== "tcp");
+  const data = sum(edges, (edge) => edge.bytes_per_second ?? 0);
+  if (rate === 0 && open === 0 && data === 0) return [[`idle ${lasting(Math.min(...edges.map((edge) => edge.idle_ms)))}`], null];
   const errors = ratio > 0 ? [" · ", svg("tspan", { class: "bad" }, `▲ ${percent(ratio)}`)] : [];
   if (requests.length === 0) {
-    const data = bytes(sum(edges, (edge) => edge.bytes_per_second ?? 0));
     const first = open > 0 ? `tcp · ${open} open` : rate > 0 ? `tcp · ${perSecond(rate)}` : "tcp";
-    return [[first, ...errors], `${data}/s`];
+    return [[first, ...errors], `${bytes(data)}/s`];
   }
-  if (rate === 0) return [[`idle ${Math.round(Math.min(...edges.map((edge) => edge.idle_ms)) / 1000)} s`], null];
   const busiest = requests.reduce((a, b) => (b.rate > a.rate ? b : a));
-  return [[`${perSecond(rate)}`, ...errors], `p50 ${millis(busiest.p50_ms)} · p99 ${millis(busiest.p99_ms)}`];
+  return [[perSecond(rate), ...errors], `p50 ${millis(busiest.p50_ms)} · p99 ${millis(busiest.p99_ms)}`];
 }
 
 function select(chosen) {

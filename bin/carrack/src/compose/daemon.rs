@@ -5,6 +5,7 @@
 //! told from it. Its gate opens once the control plane stands.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,7 +45,10 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<ExitCode> {
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let trust_domain = settings.trust_domain()?;
     let gate = Arc::new(ControlGate::default());
-    let config = engine_config(settings, trust_domain.clone())?;
+    // One copy nobody can write, made once: every shim is started from it (CVE-2019-5736).
+    let sealed = carrack_linux::seal::copy(&settings.runtime_program)
+        .with_context(|| format!("copying {}", settings.runtime_program.display()))?;
+    let config = engine_config(settings, &sealed, trust_domain.clone())?;
     let opening = Arc::clone(&gate);
     let engine = tokio::task::spawn_blocking(move || Engine::open(config, opening)).await??;
     let (workloads, services) = (engine.workloads(), engine.services());
@@ -149,9 +153,14 @@ async fn serve_observe<End: Future<Output = ()> + Send + 'static>(
     Ok(())
 }
 
-fn engine_config(settings: &Settings, trust_domain: TrustDomain) -> anyhow::Result<EngineConfig> {
-    let mut config =
-        EngineConfig::new(&settings.root, &settings.run, &settings.runtime_program, trust_domain);
+fn engine_config(
+    settings: &Settings,
+    sealed_runtime: &OwnedFd,
+    trust_domain: TrustDomain,
+) -> anyhow::Result<EngineConfig> {
+    // A child looks itself up, and has the descriptor until it is another program.
+    let program = format!("/proc/self/fd/{}", sealed_runtime.as_raw_fd());
+    let mut config = EngineConfig::new(&settings.root, &settings.run, program, trust_domain);
     config.name_servers = name_servers(Path::new("/etc/resolv.conf"));
     config.interface_prefix = interface_prefix(&settings.run);
     Ok(config)

@@ -76,7 +76,7 @@ use sources::{SignedBy, Sources};
 use suite::{Archive, Asked, Suite};
 
 /// Part of every cache key: changes when the same packages would make another image.
-const FORMAT: &str = "carrack package image 1";
+const FORMAT: &str = "carrack package image 2";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How often, in bytes, the arrival of a file is told.
 const TOLD_EVERY: u64 = 1024 * 1024;

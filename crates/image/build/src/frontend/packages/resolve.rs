@@ -12,6 +12,10 @@ use std::rc::Rc;
 use super::index::{IndexError, Package, Universe};
 use super::relation::{Alternatives, Relation};
 
+/// The package that says directories are joined below `/usr`. An image's are from the
+/// start, so it comes before the alternative that would join them, which brings a
+/// whole Perl for its script.
+const JOINED: &str = "usr-is-merged";
 /// More packages than any image has.
 const MAXIMUM_PACKAGES: usize = 10_000;
 
@@ -72,7 +76,9 @@ impl Search<'_> {
             return Ok(());
         }
         let mut reasons = Vec::new();
-        for relation in clause {
+        let (joined, others): (Vec<_>, Vec<_>) =
+            clause.iter().partition(|relation| relation.name == JOINED);
+        for relation in joined.into_iter().chain(others) {
             let candidates = self.candidates(relation)?;
             if candidates.is_empty() {
                 reasons.push(self.absence(relation)?);
@@ -189,6 +195,12 @@ mod tests {
         assert_eq!(solve(&packages, &["aa"]).unwrap(), ["aa 1", "bb 1"]);
         assert_eq!(solve(&packages, &["cc", "aa"]).unwrap(), ["aa 1", "cc 1"]);
         assert_eq!(solve(&packages, &["aa", "cc"]).unwrap(), ["aa 1", "cc 1"]);
+    }
+
+    #[test]
+    fn a_joined_usr_is_taken_as_it_is() {
+        let packages = ["aa 1\nDepends: usrmerge | usr-is-merged", "usrmerge 1", "usr-is-merged 1"];
+        assert_eq!(solve(&packages, &["aa"]).unwrap(), ["aa 1", "usr-is-merged 1"]);
     }
 
     #[test]

@@ -149,6 +149,7 @@ impl Container {
     pub(crate) fn is_ready(&self) -> bool {
         self.look(|state| {
             state.life.phase == Phase::Running
+                && state.shim.is_some()
                 && !state.paused
                 && match (&self.definition.health, &state.health) {
                     (None, _) => true,
@@ -164,6 +165,7 @@ impl Container {
             (Phase::Created, _) => Status::Created,
             (Phase::Starting, _) => Status::Starting,
             (Phase::Running, Wanted::Stopped) => Status::Stopping,
+            (Phase::Running, _) if state.shim.is_none() => Status::Stopping,
             (Phase::Running, Wanted::Running) if state.paused => Status::Paused,
             (Phase::Running, Wanted::Running) => Status::Running,
             (Phase::Restarting, _) => Status::Restarting,

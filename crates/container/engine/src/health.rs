@@ -35,6 +35,18 @@ impl Engine {
         run: CancellationToken,
     ) {
         let Some(definition) = container.definition.health.clone() else { return };
+        container.change(|state| {
+            // A container that is taken over is as well as it last was.
+            let known = state.life.health.unwrap_or(HealthState::Starting);
+            state.life.health = Some(known);
+            state.health = Some(Health {
+                state: known,
+                failing: 0,
+                last_code: None,
+                last_output: String::new(),
+                last_at: None,
+            });
+        });
         let engine = Arc::clone(self);
         let container = Arc::clone(container);
         let client = client.clone();
@@ -53,15 +65,6 @@ impl Engine {
         client: &Client,
         definition: &HealthDefinition,
     ) {
-        container.change(|state| {
-            state.health = Some(Health {
-                state: HealthState::Starting,
-                failing: 0,
-                last_code: None,
-                last_output: String::new(),
-                last_at: None,
-            });
-        });
         let begun = Instant::now();
         loop {
             let starting = begun.elapsed() < definition.start_period
@@ -73,15 +76,17 @@ impl Engine {
             }
             let counts = begun.elapsed() >= definition.start_period;
             let checked = self.check_once(container, client, definition).await;
-            let before = container.is_ready();
-            container.change(|state| {
-                if let Some(health) = &mut state.health {
-                    note(health, checked, counts, definition.retries);
-                }
+            let changed = container.change(|state| {
+                let health = state.health.as_mut()?;
+                note(health, checked, counts, definition.retries);
+                let now = health.state;
+                let before = state.life.health.replace(now);
+                (before != Some(now)).then_some(now)
             });
-            if container.is_ready() != before {
-                tracing::info!(container = %container.name, healthy = !before, "a container's health changed");
+            if let Some(now) = changed {
+                tracing::info!(container = %container.name, health = now.as_str(), "a container's health changed");
                 self.publish();
+                self.save_or_log(container);
             }
         }
     }

@@ -28,15 +28,25 @@ use crate::record::{Phase, Wanted};
 /// How long a killed container may take to be gone.
 const AFTER_KILL: Duration = Duration::from_secs(20);
 
+/// A program that runs.
+struct Brought {
+    client: Client,
+    streams: Option<Streams>,
+    started: Timestamp,
+}
+
 impl Engine {
     /// Starts a container unless it runs. As a person does: its restarts are counted anew.
     pub(crate) async fn start(
         self: &Arc<Self>,
         container: &Arc<Container>,
     ) -> Result<(), EngineError> {
-        let _operation = container.operation.lock().await;
-        container.change(|state| state.life.restarts = 0);
-        self.start_held(container, false).await.map(|_| ())
+        let started = {
+            let _operation = container.operation.lock().await;
+            container.change(|state| state.life.forget_restarts());
+            self.start_held(container, false).await
+        };
+        self.or_removed(container, started.map(|_| ())).await
     }
 
     /// As [`start`](Self::start), and hands over the streams the program will write to.
@@ -44,13 +54,31 @@ impl Engine {
         self: &Arc<Self>,
         container: &Arc<Container>,
     ) -> Result<Streams, EngineError> {
-        let _operation = container.operation.lock().await;
-        self.settle(container).await;
-        if container.phase() == Phase::Running {
-            return Err(EngineError::Conflict(format!("{} runs already", container.name)));
+        let started = {
+            let _operation = container.operation.lock().await;
+            self.settle(container).await;
+            if container.phase() == Phase::Running {
+                return Err(EngineError::Conflict(format!("{} runs already", container.name)));
+            }
+            container.change(|state| state.life.forget_restarts());
+            self.start_held(container, true).await
+        };
+        self.or_removed(container, started.map(Option::unwrap_or_default)).await
+    }
+
+    /// A container that is to remove itself is removed when it does not even start.
+    async fn or_removed<T>(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        started: Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        if started.is_err()
+            && container.auto_remove
+            && let Err(error) = self.remove(container, true).await
+        {
+            tracing::warn!(container = %container.name, %error, "removing a container that did not start");
         }
-        container.change(|state| state.life.restarts = 0);
-        self.start_held(container, true).await.map(Option::unwrap_or_default)
+        started
     }
 
     /// Starts a container whose operation lock the caller holds.
@@ -73,11 +101,12 @@ impl Engine {
             state.life.error = None;
             state.paused = false;
             state.health = None;
+            state.life.health = None;
         });
         self.save(container)?;
         match self.bring_up(container, attach).await {
-            Ok((client, streams)) => {
-                self.running(container, client, Timestamp::now())?;
+            Ok(Brought { client, streams, started }) => {
+                self.running(container, client, started)?;
                 Ok(streams)
             }
             Err(error) => {
@@ -92,7 +121,7 @@ impl Engine {
         self: &Arc<Self>,
         container: &Arc<Container>,
         attach: bool,
-    ) -> Result<(Client, Option<Streams>), EngineError> {
+    ) -> Result<Brought, EngineError> {
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
         let network = blocking(move || engine.attach_network(&shared)).await?;
@@ -115,11 +144,7 @@ impl Engine {
         blocking(move || engine.launch(&shared, attach)).await
     }
 
-    fn launch(
-        &self,
-        container: &Container,
-        attach: bool,
-    ) -> Result<(Client, Option<Streams>), EngineError> {
+    fn launch(&self, container: &Container, attach: bool) -> Result<Brought, EngineError> {
         let places = self.places(&container.id);
         let config = ShimConfig {
             id: container.id.clone(),
@@ -139,8 +164,10 @@ impl Engine {
         let client = Client::spawn(program, &places.bundle, &config).map_err(starting)?;
         container.change(|state| state.shim = Some(client.clone()));
         let streams = if attach { Some(client.attach().map_err(starting)?) } else { None };
+        // Taken before, so that no program ends before it started.
+        let started = Timestamp::now();
         client.start().map_err(starting)?;
-        Ok((client, streams))
+        Ok(Brought { client, streams, started })
     }
 
     /// Takes note that a container runs, and watches over it.
@@ -157,9 +184,10 @@ impl Engine {
             state.shim = Some(client.clone());
             state.run = run.clone();
         });
+        // Its health is known from here on, and so is whether it is ready.
+        self.watch_over(container, client, run);
         let saved = self.save(container);
         self.publish();
-        self.watch_over(container, client, run);
         saved
     }
 

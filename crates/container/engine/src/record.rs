@@ -13,7 +13,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Exit, Fault};
+use crate::api::{Exit, Fault, HealthState};
 use crate::definition::Definition;
 
 /// The engine's tables.
@@ -61,6 +61,13 @@ pub(crate) struct Life {
     pub(crate) exit: Option<Exit>,
     /// How often its policy started it again since a person started it.
     pub(crate) restarts: u32,
+    /// As `restarts`, but since its last good run.
+    #[serde(default)]
+    pub(crate) streak: u32,
+    /// How well it was when that last changed, so that whoever takes it over need not find it
+    /// unwell first.
+    #[serde(default)]
+    pub(crate) health: Option<HealthState>,
     /// How often the process that held it was killed.
     pub(crate) losses: u32,
     pub(crate) error: Option<Fault>,
@@ -74,9 +81,17 @@ impl Life {
             started: None,
             exit: None,
             restarts: 0,
+            streak: 0,
+            health: None,
             losses: 0,
             error: None,
         }
+    }
+
+    /// A person starts it: what its policy did before no longer counts.
+    pub(crate) fn forget_restarts(&mut self) {
+        self.restarts = 0;
+        self.streak = 0;
     }
 }
 

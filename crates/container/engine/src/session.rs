@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use carrack_shim::{Client, ExecConfig, ExecControl, ShimError, Streams};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -25,6 +26,9 @@ use crate::streams::{Input, Output, Readable};
 
 /// Frames on their way to a client that reads slowly.
 const PENDING: usize = 16;
+
+/// How long a container's end is held back for its removal.
+const REMOVAL: Duration = Duration::from_secs(30);
 
 /// A program added to a container, as tokio waits for it.
 pub(crate) struct Program {
@@ -183,6 +187,13 @@ async fn end_of_run(container: &Container) -> Result<Exit, EngineError> {
         glance.gone || exited || over || glance.started != begun
     };
     let seen = watch.wait_for(ended).await.ok().and_then(|glance| glance.exit);
+    if container.auto_remove {
+        // Whoever hears of its end finds it gone.
+        let gone = watch.wait_for(|glance| glance.gone);
+        if tokio::time::timeout(REMOVAL, gone).await.is_err() {
+            tracing::warn!(container = %container.name, "a container that ended is not removed yet");
+        }
+    }
     seen.ok_or_else(|| {
         let why = "is lost: the process that held it was killed";
         EngineError::Conflict(format!("{} {why}", container.name))

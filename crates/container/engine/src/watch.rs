@@ -59,20 +59,25 @@ impl Engine {
     /// A run ended: clears up after it and does what the policy says.
     pub(crate) async fn ended(self: &Arc<Self>, container: &Arc<Container>, end: End) {
         log_end(container, end);
+        let client = container.change(|state| {
+            note_end(&mut state.life, end);
+            state.paused = false;
+            state.health = None;
+            state.life.health = None;
+            state.shim.take()
+        });
+        // Told at once: what is sent to it from here on would be lost.
+        self.publish();
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
         let cleared = blocking(move || {
-            engine.clear_processes(&shared);
+            engine.end_processes(&shared, client);
             Ok(())
         });
         if let Err(error) = cleared.await {
             tracing::warn!(container = %container.name, %error, "clearing up after a run");
         }
         let again = container.change(|state| {
-            note_end(&mut state.life, end);
-            state.shim = None;
-            state.paused = false;
-            state.health = None;
             let again = restarts(container.definition.restart, &state.life, end);
             if again {
                 state.life.phase = Phase::Restarting;
@@ -106,7 +111,7 @@ impl Engine {
         let container = Arc::clone(container);
         self.tasks.spawn(async move {
             loop {
-                let earlier = container.look(|state| state.life.restarts);
+                let earlier = container.look(|state| state.life.streak);
                 let mut watch = container.watch();
                 let called_off = watch.wait_for(|glance| glance.wanted == Wanted::Stopped);
                 tokio::select! {
@@ -119,7 +124,10 @@ impl Engine {
                 if phase != Phase::Restarting || wanted != Wanted::Running {
                     return;
                 }
-                container.change(|state| state.life.restarts += 1);
+                container.change(|state| {
+                    state.life.restarts += 1;
+                    state.life.streak += 1;
+                });
                 if engine.start_held(&container, false).await.is_ok() {
                     return;
                 }
@@ -158,11 +166,13 @@ impl Engine {
 
     /// Ends the shim and every process of a container, whichever of them there are.
     pub(crate) fn clear_processes(&self, container: &Container) {
+        let client = container.change(|state| state.shim.take());
+        let client = client.or_else(|| Client::connect(&self.places(&container.id).bundle).ok());
+        self.end_processes(container, client);
+    }
+
+    fn end_processes(&self, container: &Container, client: Option<Client>) {
         let places = self.places(&container.id);
-        let client = match container.shim() {
-            Some(client) => Some(client),
-            None => Client::connect(&places.bundle).ok(),
-        };
         if let Some(client) = client {
             match client.delete(true) {
                 Ok(()) => {}
@@ -172,7 +182,6 @@ impl Engine {
                 }
             }
         }
-        container.change(|state| state.shim = None);
         if let Err(error) = kill_rest(&places.cgroup) {
             tracing::warn!(container = %container.name, %error, "ending what a container left");
         }
@@ -255,7 +264,7 @@ fn note_end(life: &mut Life, end: End) {
     };
     let ran = life.started.map(|started| at.duration_since(started).unsigned_abs());
     if ran.is_some_and(|ran| ran >= GOOD_RUN) {
-        life.restarts = 0;
+        life.streak = 0;
     }
 }
 
@@ -272,7 +281,7 @@ fn restarts(policy: Restart, life: &Life, end: End) -> bool {
         Restart::No => false,
         Restart::Always | Restart::UnlessStopped => true,
         Restart::OnFailure { max_retries } => {
-            failed && max_retries.is_none_or(|most| life.restarts < most)
+            failed && max_retries.is_none_or(|most| life.streak < most)
         }
     }
 }
@@ -286,7 +295,7 @@ mod tests {
     use super::*;
 
     fn life(wanted: Wanted, restarts: u32) -> Life {
-        Life { wanted, restarts, ..Life::new() }
+        Life { wanted, restarts, streak: restarts, ..Life::new() }
     }
 
     fn exited(code: i32) -> End {
@@ -348,6 +357,6 @@ mod tests {
             &mut forgiven,
             End::Exited(Exit { code: 1, signal: None, out_of_memory: false, at: later }),
         );
-        assert_eq!(forgiven.restarts, 0);
+        assert_eq!((forgiven.streak, forgiven.restarts), (0, 5), "what happened is not forgotten");
     }
 }

@@ -267,7 +267,7 @@ pub enum Status {
     Paused,
     /// It ended and will be started again shortly.
     Restarting,
-    /// It is being stopped.
+    /// It is being stopped, or what it left is being cleared away.
     Stopping,
     /// It ended.
     Exited,

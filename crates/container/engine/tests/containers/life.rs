@@ -308,6 +308,20 @@ async fn one_that_removes_itself_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_removes_itself_is_gone_when_its_end_is_told() {
+    let Some(scene) = Scene::new() else { return };
+    let mut request = scene.request("exit 2");
+    request.auto_remove = true;
+    assert_eq!(scene.run(&request).await.0, 2);
+    assert_eq!(scene.client.ps(true, None).await.expect("listed"), []);
+    request.service.command = Some(vec!["/no/such".to_owned()]);
+    let created = scene.client.create(&request).await.expect("its name is free again");
+    scene.client.start(&created.id).await.expect_err("it does not start");
+    assert_eq!(scene.client.ps(true, None).await.expect("listed"), [], "nor stay");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_runs_is_removed_by_force_only() {
     let Some(scene) = Scene::new() else { return };
     let id = scene.start(&scene.request(FOREVER)).await;

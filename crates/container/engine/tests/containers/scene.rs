@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use carrack_content::Images;
 use carrack_engine::api::{
-    AttachRequest, ContainerSummary, Event, ExecRequest, Frame, LogsRequest, RemoveRequest,
-    RunRequest, UpRequest, plain_service,
+    AttachRequest, ContainerSummary, DownRequest, Event, ExecRequest, Frame, LogsRequest,
+    RemoveRequest, RunRequest, UpRequest, plain_service,
 };
 use carrack_engine::client::{ClientError, EngineClient, Session};
 use carrack_engine::{Engine, EngineConfig, Gate, OpenGate};
+use carrack_linux::cgroup::{Group, Layout};
 use carrack_objects::compose::{Application, Service};
 use carrack_oci::archive::{Entry, Kind, Writer};
 use carrack_oci::{Compression, ImageConfig, Platform};
@@ -41,6 +42,7 @@ pub(crate) struct Scene {
     pub(crate) project: String,
     engine: Option<(Arc<Engine>, JoinHandle<()>)>,
     directory: tempfile::TempDir,
+    ended: bool,
 }
 
 impl Scene {
@@ -75,6 +77,7 @@ impl Scene {
             project: format!("t{pid}-{number}"),
             engine: None,
             directory,
+            ended: false,
         };
         scene.open_with(gate);
         Some(scene)
@@ -104,27 +107,36 @@ impl Scene {
         }
     }
 
-    /// Removes everything. Called at the end of a test that went well; what a failed one leaves
-    /// is removed as far as that goes without an engine.
+    /// Removes everything and looks whether anything is left. Ends a test that went well.
     pub(crate) async fn end(mut self) {
+        self.remove_all().await.expect("everything is removed");
+        self.ended = true;
+        for kept in ["run/containers", "run/netns", "root/containers"] {
+            assert_eq!(entries(&self.directory.path().join(kept)), [""; 0], "left in {kept}");
+        }
+    }
+
+    async fn remove_all(&mut self) -> Result<(), ClientError> {
         if self.engine.is_none() {
             self.open();
         }
-        for container in self.client.ps(true, None).await.expect("containers are listed") {
+        for container in self.client.ps(true, None).await? {
             let request = RemoveRequest { force: true, volumes: true };
             match self.client.rm(&container.id, &request).await {
+                // It may have removed itself meanwhile.
                 Ok(()) | Err(ClientError::NotFound(_)) => {}
-                Err(error) => panic!("{} is not removed: {error:?}", container.name),
+                Err(error) => return Err(error),
             }
         }
-        for project in [self.project.clone(), "default".to_owned()] {
-            let down = self.client.down(&project, &Default::default()).await.expect("down");
-            collect(down).await.expect("the project is taken down");
+        for project in self.client.projects().await?.into_iter().map(|project| project.name) {
+            collect(self.client.down(&project, &DownRequest::default()).await?).await?;
         }
+        collect(self.client.down(&self.project, &DownRequest::default()).await?).await?;
         self.close().await;
-        assert_eq!(entries(&self.config.run.join("containers")), [""; 0], "bundles are left");
-        assert_eq!(entries(&self.config.run.join("netns")), [""; 0], "namespaces are left");
-        assert_eq!(entries(&self.config.root.join("containers")), [""; 0], "files are left");
+        let layout = Layout::detect().expect("cgroups are mounted");
+        let group = Group::new(layout, Path::new(&self.config.cgroup)).expect("a cgroup");
+        group.delete().expect("nothing is in it any more");
+        Ok(())
     }
 
     pub(crate) fn application(&self, services: Vec<Service>) -> Application {
@@ -208,6 +220,32 @@ impl Scene {
         let attach = AttachRequest { start: true, ..AttachRequest::default() };
         let session = self.client.attach(&created.id, &attach).await.expect("it starts");
         finish(session).await
+    }
+}
+
+/// What a failed test leaves is removed by an engine opened for it.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                runtime.block_on(async {
+                    if let Some((engine, _)) = self.engine.take() {
+                        engine.close().await;
+                    }
+                    let removed = tokio::time::timeout(PATIENCE, self.remove_all()).await;
+                    if !matches!(removed, Ok(Ok(()))) {
+                        eprintln!(
+                            "left behind in {}: {removed:?}",
+                            self.directory.path().display()
+                        );
+                    }
+                });
+            });
+        });
     }
 }
 

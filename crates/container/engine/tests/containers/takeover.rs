@@ -2,10 +2,11 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use carrack_engine::api::{ContainerDetail, Status};
+use carrack_engine::api::{ContainerDetail, HealthState, Status};
 use carrack_linux::process;
-use carrack_objects::compose::Restart;
+use carrack_objects::compose::{HealthTest, Healthcheck, Restart};
 use rustix::process::Pid;
 
 use crate::scene::{FOREVER, Scene};
@@ -158,5 +159,26 @@ async fn a_policy_of_always_starts_a_stopped_one_when_the_engine_comes_back() {
     scene.open();
     scene.until(&always, "running", |s| s.status == Status::Running).await;
     assert_eq!(scene.summary(&unless).await.status, Status::Exited);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_well_stays_ready_while_engines_change() {
+    let Some(mut scene) = Scene::new() else { return };
+    let mut request = scene.request(FOREVER);
+    request.service.healthcheck = Some(Healthcheck {
+        test: Some(HealthTest::Exec(vec!["true".to_owned()])),
+        // The first check comes soon, the next one after this test.
+        interval: Some(Duration::from_secs(600)),
+        start_period: Some(Duration::from_secs(600)),
+        start_interval: Some(Duration::from_millis(20)),
+        ..Healthcheck::default()
+    });
+    let id = scene.start(&request).await;
+    scene.until(&id, "healthy", |s| s.health == Some(HealthState::Healthy)).await;
+    scene.close().await;
+    scene.open();
+    assert!(scene.engine().workloads().borrow()[0].ready, "from the first moment");
+    assert_eq!(scene.summary(&id).await.health, Some(HealthState::Healthy));
     scene.end().await;
 }

@@ -291,6 +291,42 @@ fn builds_at_the_same_time_share_a_cache_and_agree() {
     assert_eq!(std::fs::read_dir(left).unwrap().count(), 0);
 }
 
+const KILLED_IN: &str = "PACKAGES_KILLED_IN";
+
+#[test]
+fn a_build_killed_at_any_moment_leaves_what_the_next_one_uses() {
+    let archive = archive();
+    let expected = Machine::using(&[&archive]).build("hello").unwrap();
+    for round in 0..25 {
+        let machine = Machine::using(&[&archive]);
+        let mut child = std::process::Command::new("/proc/self/exe")
+            .args(["--ignored", "--exact", "a_build_to_be_killed"])
+            .env(KILLED_IN, machine.directory.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Not a wait for something: a moment to strike, another each round.
+        std::thread::sleep(Duration::from_millis(4 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(machine.build("hello").unwrap(), expected, "after {round} rounds");
+        let left = machine.directory.path().join("packages/unfinished");
+        assert_eq!(std::fs::read_dir(left).unwrap().count(), 0);
+    }
+}
+
+#[test]
+#[ignore = "run, and killed, by a_build_killed_at_any_moment_leaves_what_the_next_one_uses"]
+fn a_build_to_be_killed() {
+    let Some(directory) = std::env::var_os(KILLED_IN) else { return };
+    let path = |name| Path::new(&directory).join(name);
+    let recipe =
+        Recipe::parse("contents: {packages: [hello]}\n", Path::new("recipe.yaml")).unwrap();
+    let environment = PackagesEnvironment::new(path("packages"), path("apt"));
+    let images = Images::open(path("store")).unwrap();
+    build_recipe(&recipe, &environment, &images, None, &Messages::default()).unwrap();
+}
+
 #[test]
 fn an_image_that_was_collected_is_made_again() {
     let archive = archive();

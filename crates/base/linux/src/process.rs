@@ -524,11 +524,12 @@ mod tests {
 
     #[test]
     fn a_child_is_signalled_and_waited_for_by_descriptor() {
-        let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pidfd = open(Pid::from_child(&child)).unwrap();
         assert_eq!(try_wait(pidfd.as_fd()).unwrap(), None);
         signal(pidfd.as_fd(), libc::SIGTERM).unwrap();
         assert_eq!(wait(pidfd.as_fd()).unwrap(), Exit::Signal(libc::SIGTERM));
+        child.wait().unwrap_err(); // It is reaped already.
         assert_eq!(Exit::Signal(15).shell_code(), 143);
     }
 }

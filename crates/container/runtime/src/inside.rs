@@ -185,7 +185,7 @@ impl Inside<'_> {
 
     /// A missing program is told at creation, when somebody still looks.
     fn find_program(&self) -> Result<Option<Program>, Failure> {
-        self.plan.process.as_ref().map(|process| Program::find(process)).transpose()
+        self.plan.process.as_ref().map(Program::find).transpose()
     }
 
     /// Waits for the start, and becomes the program.

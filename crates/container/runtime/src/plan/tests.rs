@@ -1,1 +1,107 @@
+use std::path::Path;
 
+use carrack_linux::cgroup::DeviceKind;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn minimal() -> Value {
+    json!({
+        "ociVersion": "1.2.0",
+        "root": { "path": "rootfs" },
+        "process": { "cwd": "/", "args": ["sh"], "user": { "uid": 0, "gid": 0 } },
+        "linux": { "namespaces": [{ "type": "mount" }, { "type": "pid" }] },
+    })
+}
+
+fn plan_of(config: Value) -> Result<Plan, SpecError> {
+    let spec = serde_json::from_value(config).unwrap();
+    plan(&spec, Path::new("/bundle"), "name")
+}
+
+/// Sets what `pointer` leads to and tells the problems' fields.
+#[track_caller]
+fn problems(pointer: &str, value: Value) -> Vec<String> {
+    let mut config = minimal();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    config.pointer_mut(parent).unwrap()[key] = value;
+    match plan_of(config) {
+        Err(SpecError::Refused(problems)) => problems.into_iter().map(|problem| problem.field).collect(),
+        other => panic!("for {pointer}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_least_configuration_is_enough() {
+    let plan = plan_of(minimal()).unwrap();
+    assert_eq!(plan.new, Kinds::MOUNT | Kinds::PID);
+    assert_eq!(plan.rootfs, Path::new("/bundle/rootfs"));
+    assert_eq!(plan.cgroup, Path::new("/carrack/name"));
+    assert_eq!(plan.devices.len(), 6);
+    assert!(plan.own_dev);
+    let process = plan.process.unwrap();
+    assert_eq!(process.capabilities, carrack_linux::capability::Sets::default());
+}
+
+#[test]
+fn what_we_do_not_do_is_refused_by_its_place() {
+    let cases = [
+        ("/linux/timeOffsets", json!({ "monotonic": { "secs": 1 } }), "linux.timeOffsets"),
+        ("/linux/mountLabel", json!("label"), "linux.mountLabel"),
+        ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation"),
+        ("/linux/maskedPaths", json!(["relative"]), "linux.maskedPaths"),
+        ("/linux/namespaces", json!([{ "type": "pid" }]), "linux.namespaces"),
+        ("/linux/namespaces", json!([{ "type": "mount" }, { "type": "mount" }]), "linux.namespaces"),
+        ("/linux/sysctl", json!({ "net.core.somaxconn": "1" }), "linux.sysctl.net.core.somaxconn"),
+        ("/hostname", json!("box"), "hostname"),
+        ("/ociVersion", json!("2.0.0"), "ociVersion"),
+        ("/process/apparmorProfile", json!("unconfined-not"), "process.apparmorProfile"),
+        ("/process/args", json!([]), "process.args"),
+        ("/process/env", json!(["A=\u{0}"]), "process.env"),
+        ("/mounts", json!([{ "destination": "/", "type": "tmpfs" }]), "mounts[0]"),
+        ("/mounts", json!([{ "destination": "/a", "type": "bind" }]), "mounts[0]"),
+        ("/mounts", json!([{ "destination": "/a" }]), "mounts[0]"),
+    ];
+    for (pointer, value, field) in cases {
+        assert!(problems(pointer, value).iter().any(|found| found == field), "for {pointer}");
+    }
+}
+
+#[test]
+fn mount_options_become_attributes_plain_and_recursive() {
+    use carrack_linux::mount::Attributes;
+    let mut config = minimal();
+    config["mounts"] = json!([
+        { "destination": "/a", "type": "none", "source": "/s", "options": ["rbind", "ro", "rnosuid", "rslave", "rw"] },
+        { "destination": "b", "type": "tmpfs", "source": "tmpfs", "options": ["size=1k", "nodev", "noswap"] },
+    ]);
+    let mounts = plan_of(config).unwrap().mounts;
+    assert_eq!(mounts[0].source, MountSource::Bind { path: "/s".into(), recursive: true });
+    // The last of two that contradict each other counts.
+    assert_eq!((mounts[0].change.set, mounts[0].change.clear), (Attributes::empty(), Attributes::READ_ONLY));
+    assert_eq!(mounts[0].recursive.set, Attributes::NO_SUID);
+    assert_eq!(mounts[0].propagation, Some((Propagation::Slave, true)));
+    assert_eq!(mounts[1].destination, Path::new("/b"));
+    let options = vec![("size".to_owned(), Some("1k".to_owned())), ("noswap".to_owned(), None)];
+    let (kind, source) = ("tmpfs".to_owned(), "tmpfs".to_owned());
+    assert_eq!(mounts[1].source, MountSource::New { kind, source, options });
+}
+
+#[test]
+fn device_rules_end_with_the_devices_every_container_has() {
+    let mut config = minimal();
+    config["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    let rules = plan_of(config).unwrap().limits.devices.unwrap();
+    assert_eq!((rules[0].allow, rules[0].kind), (false, DeviceKind::All));
+    assert!(rules[1..].iter().all(|rule| rule.allow));
+    assert!(rules.iter().any(|rule| (rule.major, rule.minor) == (Some(1), Some(3))));
+    // Without rules of its own nothing is said, and nothing denied.
+    assert_eq!(plan_of(minimal()).unwrap().limits.devices, None);
+}
+
+#[test]
+fn a_bound_dev_is_not_filled() {
+    let mut config = minimal();
+    config["mounts"] = json!([{ "destination": "/dev/", "source": "/dev", "options": ["bind"] }]);
+    assert!(!plan_of(config).unwrap().own_dev);
+}

@@ -24,6 +24,7 @@ use carrack_telemetry::access::{Decision, Outcome, Peer, Protocol, Reporter, Ver
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -268,6 +269,7 @@ impl Caller {
                 address: self.address,
                 source: Arc::clone(&self.peer),
             },
+            first: Mutex::new(None),
         });
         let stream = Prefixed::new(read.freeze(), tunnel);
         web::serve(stream, wire, forward, &self.proxy.draining).await;

@@ -74,9 +74,14 @@ async fn run(
         };
         proxy.tasks.spawn(outward.carry(stream));
     };
+    let serving = async {
+        // Who knocks before there is a certificate waits in the socket's queue.
+        vantage.identity.certified().await;
+        accept(&listener, take).await;
+    };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = accept(&listener, take) => {}
+        () = serving => {}
     }
 }
 

@@ -20,6 +20,7 @@ use carrack_net::prefixed::Prefixed;
 use carrack_snapshot::Workload;
 use carrack_telemetry::access::{Outcome, Peer, Protocol, Reporter};
 use carrack_xds as xds;
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -109,17 +110,20 @@ impl Outward {
         stream: TcpStream,
         read: BytesMut,
         wire: Wire,
-        tunnel: Option<(SocketAddr, TunnelStream)>,
+        tunnel: Option<(Ipv4Addr, TunnelStream)>,
     ) {
-        if let Some((to, tunnel)) = tunnel
-            && let Ok(lease) = self.vantage.upstreams.begin(to, wire, tunnel).await
-        {
-            lease.give_back();
+        let mut first = None;
+        if let Some((endpoint, tunnel)) = tunnel {
+            let to = SocketAddr::from((endpoint, self.port));
+            if let Ok(lease) = self.vantage.upstreams.begin(to, wire, tunnel).await {
+                lease.give_back();
+                first = Some(endpoint);
+            }
         }
         let Self { proxy, vantage, address, port, outside, source, .. } = self;
         let draining = proxy.draining.clone();
         let way = Way::Out { address, port, outside, source };
-        let forward = Arc::new(Forward { proxy, vantage, way });
+        let forward = Arc::new(Forward { proxy, vantage, way, first: Mutex::new(first) });
         http::serve(Prefixed::new(read.freeze(), stream), wire, forward, &draining).await;
     }
 
@@ -157,7 +161,7 @@ impl Outward {
             spoken = detect::first_bytes(&mut stream, &mut read) => spoken,
             _ = tunnel.read_buf(&mut answered) => Ok(Some(Guess::Opaque)),
         };
-        let to = SocketAddr::from((endpoint.address, self.port));
+        let to = endpoint.address;
         match spoken {
             Ok(Some(Guess::Http1)) => {
                 self.requests(stream, read, Wire::Http1, Some((to, tunnel))).await;
@@ -193,7 +197,7 @@ impl Outward {
         let to = SocketAddr::from((self.address, self.port));
         let mut failure = TunnelError::NoEndpoint { to };
         let Some(target) = snapshot.target(self.address) else { return Err(failure) };
-        for endpoint in balance::order(&self.vantage, target) {
+        for endpoint in balance::order(&self.vantage, target, None) {
             let (vantage, timeouts) = (&self.vantage, &self.proxy.timeouts);
             match vantage.tunnels.open(vantage, endpoint, self.port, carries, timeouts).await {
                 Ok(tunnel) => return Ok((Arc::clone(endpoint), tunnel)),

@@ -445,6 +445,45 @@ async fn an_application_that_closes_its_kept_connections_costs_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_one_replica_cannot_answer_goes_to_another() {
+    if !possible() {
+        return;
+    }
+    let mesh = Mesh::with(&["edge", "api", "spare"], Duration::from_secs(3600), |resources| {
+        resources.services[1].endpoints = vec!["uid-api".into(), "uid-spare".into()];
+    })
+    .await;
+    // Nobody listens in `api`, although it is called ready.
+    application::http("spare", mesh.listen("spare", 8080));
+    for _ in 0..4 {
+        let answer = mesh.http("edge", "api", 8080, GET).await;
+        assert!(answer.contains("\r\n\r\nspare GET"), "{answer}");
+        assert!(!answer.contains("x-carrack-unanswered"), "{answer}");
+    }
+    // One that reads the request and dies may be asked for something safe only.
+    let dying = mesh.listen("api", 8080);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = dying.accept().await.expect("accepts");
+            // One at a time: a connection that nobody uses would keep it from all others.
+            let mut request = [0; 16];
+            stream.read_exact(&mut request).await.ok();
+        }
+    });
+    for _ in 0..4 {
+        let answer = mesh.http("edge", "api", 8080, GET).await;
+        assert!(answer.contains("\r\n\r\nspare GET"), "{answer}");
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let delete = "DELETE /x HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n";
+        let answer = mesh.http("edge", "api", 8080, delete).await;
+        statuses.push(answer.starts_with("HTTP/1.1 502"));
+    }
+    assert_eq!(statuses.iter().filter(|broken| **broken).count(), 1, "{statuses:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_comes_in_from_outside_the_mesh() {
     if !possible() {
         return;

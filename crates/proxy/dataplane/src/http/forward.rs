@@ -4,25 +4,26 @@
 //! snapshot ─▶ tidy the head, trace ─▶ authorize (inward) ─▶ endpoint, connection ─▶ send ─▶ tidy
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use carrack_filters::authorize::{Call, HttpCall};
 use carrack_filters::headers::{self, DECISION};
-use carrack_snapshot::{Snapshot, Workload};
+use carrack_snapshot::Snapshot;
 use carrack_spiffe::SpiffeId;
 use carrack_telemetry::access::{DecisionId, Outcome, Peer, Protocol, Reporter};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 
+use super::attempt::{BROKEN, UNANSWERED, UNREACHED};
 use super::body::Body;
-use super::upstream::{Lease, SendError, Wire};
-use crate::balance;
+use super::upstream::Wire;
 use crate::copy;
 use crate::proxy::Proxy;
 use crate::report::{Exchange, Parties, stranger};
-use crate::tunnel::{Carries, TunnelError};
+use crate::tunnel::TunnelError;
 use crate::vantage::Vantage;
 
 /// Records keep this much of a path.
@@ -33,6 +34,9 @@ pub(crate) struct Forward {
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) vantage: Arc<Vantage>,
     pub(crate) way: Way,
+    /// Where the first request goes, if it can: a connection there has been opened for it, and an
+    /// application that serves one connection at a time would wait for that one.
+    pub(crate) first: Mutex<Option<Ipv4Addr>>,
 }
 
 /// Which way requests go.
@@ -63,17 +67,10 @@ pub(crate) enum Way {
     },
 }
 
-/// Where one attempt goes.
-struct Hop<'a> {
-    to: SocketAddr,
-    /// The workload to tunnel to; none means the application beside us.
-    workload: Option<&'a Arc<Workload>>,
-}
-
 /// Why a request is answered by us.
-struct Failure {
+pub(super) struct Failure {
     status: StatusCode,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
     reason: String,
     decision: Option<DecisionId>,
 }
@@ -93,7 +90,7 @@ impl Forward {
                 exchange.note(|record| record.status = Some(response.status().as_u16()));
                 response
             }
-            Err(failure) => failure.answer(&exchange),
+            Err(failure) => failure.answer(&exchange, matches!(self.way, Way::In { .. })),
         }
     }
 
@@ -146,7 +143,7 @@ impl Forward {
         let upgrade = wire == Wire::Http1 && headers::is_upgrade(request.headers());
         let caller = upgrade.then(|| hyper::upgrade::on(&mut request));
         let request = self.tidy(request, wire, upgrade, exchange);
-        let (response, lease) = self.send(snapshot, request, wire, exchange).await?;
+        let (response, lease) = self.attempt(snapshot, request, wire, exchange).await?;
         let response = self.tidy_response(response, exchange);
         match caller {
             Some(caller) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -232,108 +229,6 @@ impl Forward {
         }
     }
 
-    /// Tries the endpoints until one takes the request.
-    async fn send(
-        &self,
-        snapshot: &Snapshot,
-        mut request: Request<Body>,
-        wire: Wire,
-        exchange: &Exchange,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let mut failure = None;
-        for hop in self.hops(snapshot) {
-            if let Some(workload) = hop.workload {
-                exchange.reached(&workload.peer);
-            }
-            loop {
-                let kept = self.pool().take(hop.to, wire);
-                let is_fresh = kept.is_none();
-                let mut lease = match kept {
-                    Some(lease) => lease,
-                    None => match self.connect(&hop, wire).await {
-                        Ok(lease) => lease,
-                        Err((error, true)) => {
-                            failure = Some(error);
-                            break;
-                        }
-                        Err((error, false)) => return Err(error),
-                    },
-                };
-                match lease.send(request).await {
-                    Ok(response) => return Ok((response, lease)),
-                    Err(SendError::Broken(error)) => return Err(Failure::broken(&error)),
-                    Err(SendError::Unsent(again)) => request = *again,
-                }
-                if is_fresh {
-                    failure =
-                        Some(Failure::unreachable("the connection closed at once".to_owned()));
-                    break;
-                }
-            }
-        }
-        Err(failure.unwrap_or_else(|| Failure::unreachable("no endpoint is ready".to_owned())))
-    }
-
-    fn hops<'a>(&self, snapshot: &'a Snapshot) -> Vec<Hop<'a>> {
-        match &self.way {
-            Way::Out { address, port, .. } => {
-                let Some(target) = snapshot.target(*address) else { return Vec::new() };
-                let hop = |workload: &'a Arc<Workload>| Hop {
-                    to: SocketAddr::from((workload.address, *port)),
-                    workload: Some(workload),
-                };
-                balance::order(&self.vantage, target).map(hop).collect()
-            }
-            Way::In { uid, port, .. } => {
-                let workload = snapshot.workload(uid);
-                let to = |workload: &Arc<Workload>| SocketAddr::from((workload.address, *port));
-                workload
-                    .map(|workload| Hop { to: to(workload), workload: None })
-                    .into_iter()
-                    .collect()
-            }
-        }
-    }
-
-    fn pool(&self) -> &super::Upstreams {
-        match self.way {
-            Way::Out { .. } => &self.vantage.upstreams,
-            Way::In { .. } => &self.vantage.application,
-        }
-    }
-
-    /// A new connection; an error says whether another endpoint may do better.
-    async fn connect(&self, hop: &Hop<'_>, wire: Wire) -> Result<Lease, (Failure, bool)> {
-        let timeouts = &self.proxy.timeouts;
-        let begun = match hop.workload {
-            Some(workload) => {
-                let port = hop.to.port();
-                let stream = self
-                    .vantage
-                    .tunnels
-                    .open(&self.vantage, workload, port, Carries::Http, timeouts)
-                    .await
-                    .map_err(|error| {
-                        let elsewhere = error.is_about_endpoint();
-                        (Failure::from(error), elsewhere)
-                    })?;
-                self.pool().begin(hop.to, wire, stream).await
-            }
-            None => {
-                let stream =
-                    self.vantage.connect(hop.to, timeouts.connect).await.map_err(|error| {
-                        let reason = format!(
-                            "connecting to the application on port {}: {error}",
-                            hop.to.port()
-                        );
-                        (Failure::unreachable(reason), true)
-                    })?;
-                self.pool().begin(hop.to, wire, stream).await
-            }
-        };
-        begun.map_err(|error| (Failure::broken(&error), true))
-    }
-
     fn tidy_response(
         &self,
         mut response: Response<Incoming>,
@@ -346,11 +241,13 @@ impl Forward {
         }
         headers::strip_hop_by_hop(headers, upgrade);
         match self.way {
-            // Only a proxy speaks of decisions.
+            // Only a proxy speaks of decisions and of applications that did not answer.
             Way::In { .. } => {
                 headers.remove(DECISION);
+                headers.remove(UNANSWERED);
             }
             Way::Out { .. } => {
+                headers.remove(UNANSWERED);
                 let named = headers.get(DECISION).and_then(|value| value.to_str().ok());
                 if let Some(id) = named.and_then(DecisionId::parse) {
                     exchange.note(|record| record.refused_by = Some(id));
@@ -417,17 +314,18 @@ impl Failure {
         Self { status, outcome, reason, decision: None }
     }
 
-    fn unreachable(reason: String) -> Self {
+    pub(super) fn unreachable(reason: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Outcome::Unreachable, reason)
     }
 
-    fn broken(error: &hyper::Error) -> Self {
+    pub(super) fn broken(error: &hyper::Error) -> Self {
         let reason = format!("the connection broke before an answer came: {error}");
         Self::new(StatusCode::BAD_GATEWAY, Outcome::Broken, reason)
     }
 
-    /// The answer to the caller: what happened, in a line.
-    fn answer(self, exchange: &Exchange) -> Response<Body> {
+    /// The answer to the caller: what happened, in a line. One to another proxy, `inward`, also
+    /// says it in a word.
+    fn answer(self, exchange: &Exchange, inward: bool) -> Response<Body> {
         let line = match (self.outcome, self.decision) {
             (Outcome::Refused, Some(id)) => {
                 format!("refused by policy; `carrack why {id}` says which\n")
@@ -448,6 +346,11 @@ impl Failure {
             && let Ok(value) = HeaderValue::try_from(id.to_string())
         {
             headers.insert(DECISION, value);
+        }
+        match self.outcome {
+            Outcome::Unreachable if inward => drop(headers.insert(UNANSWERED, UNREACHED)),
+            Outcome::Broken if inward => drop(headers.insert(UNANSWERED, BROKEN)),
+            Outcome::Unreachable | Outcome::Broken | Outcome::Refused | Outcome::Answered => {}
         }
         response
     }

@@ -1,6 +1,7 @@
 //! HTTP underway: serving it to a caller, passing each request on, keeping connections for the
 //! next.
 
+mod attempt;
 mod body;
 mod forward;
 mod serve;

@@ -8,6 +8,8 @@ pub(crate) const FAILURE: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// The machine lacks something: the daemon, a kernel feature, a free port.
 pub(crate) const PRECONDITION: u8 = 3;
+/// The person stopped it, as a shell says it: 128 and SIGINT.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// A failure whose exit code is not 1.
 #[derive(Debug, thiserror::Error)]

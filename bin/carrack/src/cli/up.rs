@@ -237,13 +237,8 @@ async fn follow(client: &EngineClient, project: &str) -> anyhow::Result<()> {
         let lines = client.logs(&container.id, &request).await?;
         logs.push(lines.map(move |line| (container.name.clone(), line)));
     }
-    loop {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-            next = logs.next() => match next {
-                Some((name, line)) => output::line(format_args!("{name} | {}", line?.text)),
-                None => return Ok(()),
-            },
-        }
+    while let Some((name, line)) = logs.next().await {
+        output::line(format_args!("{name} | {}", line?.text));
     }
+    Ok(())
 }

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use carrack_build::frontend::packages::{PackagesEnvironment, Recipe, build_recipe};
 use carrack_build::{
-    BuildError, BuildEvent, BuildRequest, Builder, BuilderConfig, DockerfileSource, NamedContext,
-    Progress, RunNetwork,
+    BuildError, BuildEvent, BuildRequest, Builder, BuilderConfig, DockerfileSource, Interrupter,
+    NamedContext, Progress, RunNetwork,
 };
 use carrack_content::Images;
 use carrack_objects::compose::{AdditionalContext, Application, Build};
@@ -42,6 +43,14 @@ pub(crate) struct Builds {
     builder: Builder,
     images: Arc<Images>,
     packages: PackagesEnvironment,
+    /// Whether a signal stops the build rather than the command.
+    building: Arc<AtomicBool>,
+}
+
+impl Drop for Builds {
+    fn drop(&mut self) {
+        self.building.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Builds {
@@ -63,7 +72,10 @@ impl Builds {
             packages: packages.clone(),
         };
         let builder = Builder::open(config, Arc::clone(&images), layers)?;
-        Ok(Self { builder, images, packages })
+        let building = Arc::new(AtomicBool::new(true));
+        let (interrupter, watched) = (builder.interrupter(), Arc::clone(&building));
+        std::thread::spawn(move || interrupt_on_signal(&interrupter, &watched));
+        Ok(Self { builder, images, packages, building })
     }
 
     /// Builds one image.
@@ -233,6 +245,25 @@ fn named_context(value: &str) -> anyhow::Result<NamedContext> {
         )));
     }
     Ok(NamedContext::Directory(std::path::absolute(value)?))
+}
+
+/// Stops the build's container when the person stops the command; asked again, or when
+/// nothing is built any more, ends the command at once.
+fn interrupt_on_signal(interrupter: &Interrupter, building: &AtomicBool) {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(executor) = executor else { return };
+    for asked in 1..=2 {
+        if executor.block_on(super::asked_to_end()).is_err() {
+            return;
+        }
+        if asked == 2 || !building.load(Ordering::Relaxed) {
+            break;
+        }
+        crate::output::message("stopping the build; interrupt again to end at once");
+        interrupter.interrupt();
+    }
+    #[expect(clippy::exit, reason = "as asked; the next build takes down what is left over")]
+    std::process::exit(i32::from(exit::INTERRUPTED));
 }
 
 /// What the image of a service is called: as its `image` says, or, when it is built and

@@ -8,7 +8,6 @@ use std::path::Path;
 use carrack_linux::netlink::{Family, NewBridge, NewVeth, Socket};
 use carrack_linux::nft::{self, Action, Chain, Match, Place, Rule, Table};
 use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{NetworkError, refused};
 use crate::namespace;
@@ -18,8 +17,7 @@ use crate::namespace;
 const TUNNEL_PORT: u16 = 15008;
 
 /// A network containers can join.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     /// What people call it.
     pub name: String,

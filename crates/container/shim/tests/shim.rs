@@ -443,7 +443,7 @@ fn nonsense_on_the_socket_ends_that_connection_only() {
 }
 
 /// Prints the figures; the bound is for builds with debug assertions too. Pages of the
-/// program itself are shared by all shims and not counted.
+/// program itself are shared by all shims and not counted, written to disk yet or not.
 #[test]
 fn a_shim_needs_little_memory_of_its_own() {
     let Some(bench) = Bench::new("seq 1 100000; exec sleep 1000") else { return };
@@ -452,7 +452,7 @@ fn a_shim_needs_little_memory_of_its_own() {
         client.exec(exec("true")).expect("added").control.receive().expect("an exit");
     }
     let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", client.shim_pid()));
-    let own = kib(&rollup.expect("read"), "Private_Dirty:");
+    let own = kib(&rollup.expect("read"), "Anonymous:");
     eprintln!("the shim holds {own} KiB of its own");
     assert!(own < 2 * 1024, "{own} KiB");
 }

@@ -24,6 +24,7 @@ mod container;
 mod log;
 mod output;
 mod poll;
+mod setup;
 mod shim;
 
 use shim::Shim;

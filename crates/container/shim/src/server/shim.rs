@@ -1,39 +1,27 @@
 //! The state of one shim, and what each event does to it.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use carrack_linux::process::{self, Exit as Ended};
-use carrack_linux::session::Signals;
 use jiff::Timestamp;
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 
-use super::container::{Container, Ends};
-use super::log::LogFile;
-use super::output::{Output, Stream};
-use super::poll::{EventFlags, Poll, Token};
+use super::container::Ends;
+use super::output::Stream;
+use super::poll::{EventFlags, Token};
+use super::setup::{self, Held};
 use super::{Refused, attempting};
 use crate::client::winsize;
-use crate::config::{ExecConfig, Log, ShimConfig};
+use crate::config::{ExecConfig, Log};
 use crate::protocol::{self, Answer, Decoder, Request, State, Status};
-use crate::record::{self, Exit, InitProcess};
+use crate::record::{self, Exit};
 
-/// All that could end or stop the shim. Only the end of a child means something to it.
-const SIGNALS: [i32; 7] = [
-    libc::SIGCHLD,
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGTERM,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-];
 /// More connections than this are closed as they come.
 const CONNECTIONS_MAX: usize = 512;
 /// How long those who attached may take to read the rest once all else is done.
@@ -43,15 +31,7 @@ const LINGER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Shim {
     directory: PathBuf,
-    config: ShimConfig,
-    poll: Poll,
-    listener: (Token, UnixListener),
-    signals: (Token, Signals),
-    container: Container,
-    init: Pid,
-    console: Option<OwnedFd>,
-    stdin: Option<OwnedFd>,
-    output: Output,
+    held: Held,
     status: Status,
     started_at: Option<Timestamp>,
     exit: Option<Exit>,
@@ -84,50 +64,11 @@ struct Added {
 type Reply = (Answer, Vec<OwnedFd>);
 
 impl Shim {
-    /// Makes the container; `output` is where it writes if it was so configured.
+    /// Makes the container; see [`setup::create`].
     pub(super) fn create(directory: &Path, output: Vec<OwnedFd>) -> Result<Self, Refused> {
-        let config = read_config(directory).map_err(attempting("reading shim.json"))?;
-        let signals = Signals::watch(&SIGNALS).map_err(attempting("watching for signals"))?;
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-            .map_err(|error| attempting("adopting orphans")(error.into()))?;
-        let log = open_log(&config).map_err(attempting("opening the container's log"))?;
-        let listener = listen(directory).map_err(attempting("listening for clients"))?;
-        forget_earlier(directory).map_err(attempting("removing records of an earlier run"))?;
-        let made = Container::create(&config, output).and_then(|(container, created, ends)| {
-            let parts = Parts { config, signals, log, listener, ends, console: created.console };
-            Self::assemble(directory, container, created.pid, parts)
-        });
-        if made.is_err() {
-            // Nobody is to find a shim without a container.
-            fs::remove_file(directory.join(record::SOCKET)).ok();
-        }
-        made
-    }
-
-    fn assemble(
-        directory: &Path,
-        container: Container,
-        init: Pid,
-        parts: Parts,
-    ) -> Result<Self, Refused> {
-        let prepared = prepare(directory, init, parts);
-        let Prepared { poll, signals, listener, output, console, stdin, config } = prepared
-            .map_err(|error| {
-                // The refusal says what failed; the container must not outlive it.
-                container.delete().ok();
-                attempting("holding the container")(error)
-            })?;
         Ok(Self {
             directory: directory.to_owned(),
-            config,
-            poll,
-            listener,
-            signals,
-            container,
-            init,
-            console,
-            stdin,
-            output,
+            held: setup::create(directory, output)?,
             status: Status::Created,
             started_at: None,
             exit: None,
@@ -141,35 +82,35 @@ impl Shim {
     pub(super) fn run(mut self) -> io::Result<()> {
         loop {
             let left = self.ending.map(|end| end.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero() || !self.output.is_pending()) {
+            if left.is_some_and(|left| left.is_zero() || !self.held.output.is_pending()) {
                 return Ok(());
             }
-            for (token, flags) in self.poll.wait(left)? {
+            for (token, flags) in self.held.poll.wait(left)? {
                 self.handle(token, flags);
             }
         }
     }
 
     fn handle(&mut self, token: Token, flags: EventFlags) {
-        if token == self.listener.0 {
+        if token == self.held.listener.0 {
             self.accept();
-        } else if token == self.signals.0 {
-            self.signals.1.drain();
+        } else if token == self.held.signals.0 {
+            self.held.signals.1.drain();
             self.reap();
         } else if let Some(index) = self.connections.iter().position(|known| known.token == token) {
             self.converse(index);
         } else {
-            self.output.handle(&self.poll, token, flags);
+            self.held.output.handle(&self.held.poll, token, flags);
         }
     }
 
     fn accept(&mut self) {
-        let Ok((stream, _)) = self.listener.1.accept() else { return };
+        let Ok((stream, _)) = self.held.listener.1.accept() else { return };
         if self.connections.len() >= CONNECTIONS_MAX || !is_trusted(&stream) {
             return;
         }
         let added =
-            stream.set_nonblocking(true).and_then(|()| self.poll.add(&stream, EventFlags::IN));
+            stream.set_nonblocking(true).and_then(|()| self.held.poll.add(&stream, EventFlags::IN));
         if let Ok(token) = added {
             let decoder = Decoder::default();
             self.connections.push(Connection {
@@ -244,30 +185,30 @@ impl Shim {
             Request::Attach => self.attach().map(Some),
             Request::Resize { columns, rows } => self.resize(columns, rows).and_then(|()| done()),
             Request::CloseStdin => {
-                self.stdin = None;
+                self.held.stdin = None;
                 done()
             }
             Request::State => Ok(Some((Answer::State(self.state()), Vec::new()))),
             Request::Pause => {
                 self.expect(Status::Running)?;
-                self.container.pause()?;
+                self.held.container.pause()?;
                 self.status = Status::Paused;
                 done()
             }
             Request::Resume => {
                 self.expect(Status::Paused)?;
-                self.container.resume()?;
+                self.held.container.resume()?;
                 self.status = Status::Running;
                 done()
             }
-            Request::Stats => Ok(Some((Answer::Stats(self.container.stats()?), Vec::new()))),
+            Request::Stats => Ok(Some((Answer::Stats(self.held.container.stats()?), Vec::new()))),
             Request::Delete { force } => self.delete(connection, force),
         }
     }
 
     fn start(&mut self) -> Result<(), Refused> {
         self.expect(Status::Created)?;
-        self.container.start()?;
+        self.held.container.start()?;
         self.status = Status::Running;
         self.started_at = Some(Timestamp::now());
         Ok(())
@@ -283,13 +224,13 @@ impl Shim {
         if self.exit.is_some() {
             return Err(Refused::wrong_state("it has ended already"));
         }
-        self.container.kill(signal, all)?;
+        self.held.container.kill(signal, all)?;
         Ok(Some((Answer::Done, Vec::new())))
     }
 
     fn exec(&mut self, token: Token, config: &ExecConfig) -> Result<Reply, Refused> {
         self.expect(Status::Running)?;
-        let (executed, ends) = self.container.exec(config)?;
+        let (executed, ends) = self.held.container.exec(config)?;
         let owner = (!config.detached).then_some(token);
         self.added.push(Added { pid: executed.pid, pidfd: executed.pidfd, owner });
         Ok(streams(executed.pid, ends))
@@ -299,37 +240,37 @@ impl Shim {
         if self.exit.is_some() {
             return Err(Refused::wrong_state("it has ended already"));
         }
-        if self.config.log == Log::Descriptors {
+        if self.held.config.log == Log::Descriptors {
             return Err(Refused::wrong_state("its output goes straight to whoever created it"));
         }
         let ends = self.make_ends().map_err(attempting("making pipes"))?;
-        Ok(streams(self.init, ends))
+        Ok(streams(self.held.init, ends))
     }
 
     /// Ends for somebody who attaches: they are told what is said from now on.
     fn make_ends(&mut self) -> io::Result<Ends> {
-        let input = if self.config.open_stdin { self.input() } else { None };
+        let input = if self.held.config.open_stdin { self.input() } else { None };
         let stdin = input.map(|input| input.try_clone_to_owned()).transpose()?;
         let stdout = Some(self.make_sink(Stream::Stdout)?);
         let stderr =
-            if self.config.terminal { None } else { Some(self.make_sink(Stream::Stderr)?) };
+            if self.held.config.terminal { None } else { Some(self.make_sink(Stream::Stderr)?) };
         Ok(Ends { stdin, stdout, stderr })
     }
 
     fn input(&self) -> Option<BorrowedFd<'_>> {
-        self.console.as_ref().or(self.stdin.as_ref()).map(|input| input.as_fd())
+        self.held.console.as_ref().or(self.held.stdin.as_ref()).map(|input| input.as_fd())
     }
 
     fn make_sink(&mut self, stream: Stream) -> io::Result<OwnedFd> {
         let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
-        self.output.add_sink(&mut self.poll, ours, stream)?;
+        self.held.output.add_sink(&mut self.held.poll, ours, stream)?;
         Ok(theirs)
     }
 
     fn resize(&self, columns: u16, rows: u16) -> Result<(), Refused> {
         let console =
-            self.console.as_ref().ok_or_else(|| Refused::wrong_state("it has no terminal"))?;
+            self.held.console.as_ref().ok_or_else(|| Refused::wrong_state("it has no terminal"))?;
         rustix::termios::tcsetwinsize(console, winsize(columns, rows))
             .map_err(|error| attempting("setting the size")(error.into()))
     }
@@ -337,10 +278,10 @@ impl Shim {
     fn state(&self) -> State {
         State {
             status: self.status,
-            pid: self.exit.is_none().then(|| self.init.as_raw_pid()),
+            pid: self.exit.is_none().then(|| self.held.init.as_raw_pid()),
             started_at: self.started_at,
             exit: self.exit.clone(),
-            lost_lines: self.output.lost_lines(),
+            lost_lines: self.held.output.lost_lines(),
         }
     }
 
@@ -355,14 +296,14 @@ impl Shim {
         if !force {
             return Err(Refused::wrong_state("it has not ended; stop it first, or force it"));
         }
-        self.container.kill(libc::SIGKILL, true)?;
+        self.held.container.kill(libc::SIGKILL, true)?;
         connection.deletes = true;
         Ok(None)
     }
 
     fn finish_delete(&mut self) -> Result<(), Refused> {
         if self.ending.is_none() {
-            self.container.delete()?;
+            self.held.container.delete()?;
             fs::remove_file(self.directory.join(record::SOCKET))
                 .map_err(attempting("removing the shim's socket"))?;
             self.ending = Some(Instant::now() + LINGER);
@@ -388,7 +329,7 @@ impl Shim {
     fn reap(&mut self) {
         while let Ok(Some((pid, ended))) = process::try_wait_any() {
             let exit = self.exit_of(pid, ended);
-            if pid == self.init {
+            if pid == self.held.init {
                 self.finish(exit);
             } else if let Some(index) = self.added.iter().position(|added| added.pid == pid) {
                 let added = self.added.swap_remove(index);
@@ -403,17 +344,17 @@ impl Shim {
             Ended::Code(_) => None,
         };
         // A process that was added is not asked about unless the kernel may have killed it.
-        let asks = pid == self.init || signal == Some(libc::SIGKILL);
-        let oom = asks && self.container.stats().is_ok_and(|stats| stats.oom_kills > 0);
+        let asks = pid == self.held.init || signal == Some(libc::SIGKILL);
+        let oom = asks && self.held.container.stats().is_ok_and(|stats| stats.oom_kills > 0);
         Exit { code: ended.shell_code(), signal, at: Timestamp::now(), oom }
     }
 
     /// The container has ended: all it wrote goes to the log, then its exit to the disk,
     /// then the word to those who wait for it.
     fn finish(&mut self, exit: Exit) {
-        self.output.finish(&self.poll);
-        self.console = None;
-        self.stdin = None;
+        self.held.output.finish(&self.held.poll);
+        self.held.console = None;
+        self.held.stdin = None;
         self.status = Status::Stopped;
         self.record(&exit);
         self.exit = Some(exit.clone());
@@ -455,12 +396,12 @@ impl Shim {
         let Some(index) = owner else { return };
         let connection = self.connections.swap_remove(index);
         tell(&connection, &(Answer::Exit(exit), Vec::new()));
-        self.poll.remove(&connection.stream);
+        self.held.poll.remove(&connection.stream);
     }
 
     /// A client went away. What it added to the container goes too.
     fn abandon(&mut self, connection: &Connection) {
-        self.poll.remove(&connection.stream);
+        self.held.poll.remove(&connection.stream);
         for added in &mut self.added {
             if added.owner == Some(connection.token) {
                 added.owner = None;
@@ -469,95 +410,6 @@ impl Shim {
             }
         }
     }
-}
-
-/// What a shim is put together from.
-struct Parts {
-    config: ShimConfig,
-    signals: Signals,
-    log: Option<LogFile>,
-    listener: UnixListener,
-    ends: Ends,
-    console: Option<OwnedFd>,
-}
-
-/// The same, with everything in its place.
-struct Prepared {
-    config: ShimConfig,
-    poll: Poll,
-    signals: (Token, Signals),
-    listener: (Token, UnixListener),
-    output: Output,
-    console: Option<OwnedFd>,
-    stdin: Option<OwnedFd>,
-}
-
-fn prepare(directory: &Path, init: Pid, parts: Parts) -> io::Result<Prepared> {
-    let Parts { config, signals, log, listener, ends, console } = parts;
-    let mut poll = Poll::new()?;
-    let listener = (poll.add(&listener, EventFlags::IN)?, listener);
-    let signals = (poll.add(&signals, EventFlags::IN)?, signals);
-    let mut output = Output::new(log);
-    if let Some(console) = &console {
-        output.add_terminal(&mut poll, console.try_clone()?)?;
-    }
-    if let Some(stdout) = ends.stdout {
-        output.add_pipe(&mut poll, stdout, Stream::Stdout)?;
-    }
-    if let Some(stderr) = ends.stderr {
-        output.add_pipe(&mut poll, stderr, Stream::Stderr)?;
-    }
-    let init = InitProcess::of(init).ok_or_else(|| io::Error::other("it ended at once"))?;
-    let own = rustix::process::getpid().as_raw_pid().to_string();
-    let replace =
-        |name, bytes: &[u8]| carrack_linux::fs::replace(&directory.join(name), bytes, 0o600);
-    replace(record::SHIM_PID, own.as_bytes())?;
-    replace(record::INIT_PID, &serde_json::to_vec(&init)?)?;
-    Ok(Prepared { config, poll, signals, listener, output, console, stdin: ends.stdin })
-}
-
-fn read_config(directory: &Path) -> io::Result<ShimConfig> {
-    Ok(serde_json::from_slice(&fs::read(directory.join(record::CONFIG))?)?)
-}
-
-fn open_log(config: &ShimConfig) -> io::Result<Option<LogFile>> {
-    match &config.log {
-        Log::Lines { path, max_bytes, max_files } => {
-            LogFile::open(path, *max_bytes, *max_files).map(Some)
-        }
-        Log::Descriptors | Log::Discard => Ok(None),
-    }
-}
-
-/// Listens in the directory, in the place of a dead shim but not of a living one.
-fn listen(directory: &Path) -> io::Result<UnixListener> {
-    let opened = File::open(directory)?;
-    let (opened, name) = (opened.as_fd(), OsStr::new(record::SOCKET));
-    let listener = match carrack_linux::socket::listen_in(opened, name) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if carrack_linux::socket::connect_in(opened, name).is_ok() {
-                return Err(io::Error::other(
-                    "another shim lives here; delete its container first",
-                ));
-            }
-            fs::remove_file(directory.join(record::SOCKET))?;
-            carrack_linux::socket::listen_in(opened, name)?
-        }
-        listener => listener?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// A container that is started again must not be taken for one that has ended.
-fn forget_earlier(directory: &Path) -> io::Result<()> {
-    for name in [record::EXIT, record::INIT_PID] {
-        match fs::remove_file(directory.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Whether whoever connected is root or who we are.

@@ -65,8 +65,12 @@ fn a_command_that_fails_stops_the_build_and_says_how() {
     );
     assert_eq!(scene.heard.output(), "why\n");
     let error = scene.refused(&format!("{BASE}RUN [\"/no/such/program\"]\n"));
-    assert!(error.contains("running the command in a container"), "{error}");
-    assert!(error.contains("/no/such/program"), "{error}");
+    assert!(
+        error.ends_with("the image has no program `/no/such/program`; copy or install it first"),
+        "{error}"
+    );
+    let error = scene.refused("FROM scratch\nRUN true\n");
+    assert!(error.contains("no program `/bin/sh`") && error.contains("needs no shell"), "{error}");
     scene.build(&format!("{BASE}RUN true\n"));
 }
 

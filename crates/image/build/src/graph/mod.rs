@@ -120,6 +120,8 @@ pub enum Action {
 pub struct RunStep {
     /// The program and its arguments, the shell included.
     pub args: Vec<String>,
+    /// Whether they are a shell's, and the command its line.
+    pub has_shell: bool,
     /// `NAME=value`, build arguments included.
     pub env: Vec<String>,
     /// Proxy settings: given to the command, no part of what the step is.

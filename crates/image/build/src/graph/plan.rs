@@ -237,6 +237,7 @@ impl<'a> Planner<'a> {
         };
         Some(Action::Run(RunStep {
             args: changes::arguments(command, &config.shell),
+            has_shell: matches!(command, Command::Shell(_)),
             env,
             proxies: self.proxies.iter().filter(known).cloned().collect(),
             user: config.user.clone(),

@@ -49,6 +49,14 @@ pub enum StepError {
     /// Files could not be brought in.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// There is no such program in the image.
+    #[error("the image has no program `{program}`; copy or install it first{}", if *is_shell { ", or write RUN as a JSON array, which needs no shell" } else { "" })]
+    NoProgram {
+        /// Its name.
+        program: String,
+        /// Whether it is the shell that the command was written for.
+        is_shell: bool,
+    },
     /// The container of a `RUN` could not be had.
     #[error("running the command in a container")]
     Container(#[source] ShimError),

@@ -16,7 +16,7 @@ use carrack_linux::cgroup::{Group, Layout};
 use carrack_linux::rooted::RootedDir;
 use carrack_oci::runtime::defaults::{DefaultSpec, NetworkNamespace, default_spec, mount};
 use carrack_oci::runtime::{Mount, Spec};
-use carrack_shim::{Client, Exit, Log, ShimConfig, ShimError};
+use carrack_shim::{Client, Exit, Log, Refusal, ShimConfig, ShimError};
 use serde::{Deserialize, Serialize};
 
 use super::interrupt::Interrupter;
@@ -198,8 +198,18 @@ impl Command<'_> {
         std::thread::scope(|scope| {
             scope.spawn(move || pass_on(reader, output));
             let held = [OwnedFd::from(writer), OwnedFd::from(errors)];
-            self.hold(bundle, &config, held).map_err(StepError::Container)
+            self.hold(bundle, &config, held).map_err(|error| self.refusal(error))
         })
+    }
+
+    fn refusal(&self, error: ShimError) -> StepError {
+        match &error {
+            ShimError::Refused { kind: Refusal::ProgramNotFound, .. } => StepError::NoProgram {
+                program: self.step.args.first().cloned().unwrap_or_default(),
+                is_shell: self.step.has_shell,
+            },
+            _ => StepError::Container(error),
+        }
     }
 
     /// From the shim's start to its end. The pipe's reader sees its end no later than that.

@@ -18,7 +18,9 @@ use Support::{Refused, Works};
 const SUPPORT: &[(&str, Support)] = &[
     (
         "ADD",
-        Works("files, directories, and tar archives as they are or packed with gzip, xz or zstd"),
+        Works(
+            "files, directories, and tar archives as they are or packed with gzip, xz or zstd; of a URL it is refused: fetch in a `RUN`, with a checksum",
+        ),
     ),
     ("ADD --checksum", Refused("")),
     ("ADD --chmod", Works("octal")),
@@ -92,8 +94,11 @@ pub fn reference() -> String {
          `${a/b/c}` and `${a//b/c}`. `.dockerignore`, or `NAME.dockerignore` beside the Dockerfile \
          `NAME`, works with `!` and `**`.\n\n\
          Files from the build context belong to root unless `--chown` says otherwise; files from \
-         a stage or image keep their owners. Every time in an image is at most SOURCE_DATE_EPOCH, \
-         1970 when that is not set, so that the same inputs make the same image.\n\n\
+         a stage or image keep their owners.\n\n\
+         A step is not run again while what it depends on is the same: the step itself, the layers \
+         it stands on, and the content, mode and links of the files it brings in. Layers are the \
+         same bytes whenever and wherever they are made: entries sorted, not compressed, times not \
+         later than SOURCE_DATE_EPOCH (1970 where nobody says otherwise).\n\n\
          | | here | |\n|---|---|---|\n",
     );
     for (name, support) in SUPPORT {

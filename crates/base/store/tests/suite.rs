@@ -250,6 +250,24 @@ fn updates_from_many_connections_are_all_counted() {
 }
 
 #[test]
+fn many_may_open_new_records_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 0..20 {
+        let file = directory.path().join(format!("{round}.db"));
+        std::thread::scope(|scope| {
+            for number in 0..8_u32 {
+                let file = &file;
+                scope.spawn(move || {
+                    let store = LocalRecords::open(file).unwrap();
+                    store.commit(&[], &[Write::Put(format!("{number}"), vec![])]).unwrap();
+                });
+            }
+        });
+        assert_eq!(LocalRecords::open(&file).unwrap().scan("").unwrap().len(), 8);
+    }
+}
+
+#[test]
 fn records_of_another_format_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("records.db");

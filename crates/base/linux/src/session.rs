@@ -120,3 +120,34 @@ fn signal_set(signals: &[i32]) -> io::Result<libc::sigset_t> {
     }
     Ok(set)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_several_threads_is_not_detached() {
+        // The test harness has more threads than this one.
+        let error = detach().expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_signal_watched_for_is_read_instead_of_taking_effect() {
+        let signals = Signals::watch(&[libc::SIGTERM]).expect("watched");
+        // SAFETY: `raise` takes any number; the signal is blocked in this thread, to
+        // which it is sent.
+        assert_eq!(unsafe { libc::raise(libc::SIGTERM) }, 0);
+        let mut interest = [rustix::event::PollFd::new(&signals, rustix::event::PollFlags::IN)];
+        let at_once = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut ready = || rustix::event::poll(&mut interest, Some(&at_once)).expect("polled");
+        assert_eq!(ready(), 1);
+        signals.drain();
+        assert_eq!(ready(), 0);
+    }
+
+    #[test]
+    fn a_number_that_is_no_signal_is_refused() {
+        assert!(Signals::watch(&[4711]).is_err());
+    }
+}

@@ -93,7 +93,9 @@ impl Engine {
             Phase::Removing => {
                 return Err(EngineError::Conflict(format!("{} is being removed", container.name)));
             }
-            Phase::Created | Phase::Starting | Phase::Restarting | Phase::Exited | Phase::Lost => {}
+            // Left by an engine that was killed in the middle of it.
+            Phase::Starting => self.clear(container).await,
+            Phase::Created | Phase::Restarting | Phase::Exited | Phase::Lost => {}
         }
         container.change(|state| {
             state.life.wanted = Wanted::Running;

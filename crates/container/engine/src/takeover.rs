@@ -88,7 +88,11 @@ impl Engine {
                 }
                 Found::NotStarted if wanted == Wanted::Running => Some(Task::Start),
                 Found::NotStarted => Some(Task::Stop),
-                Found::Ended(end) => Some(Task::Ended(end)),
+                Found::Ended(end) => {
+                    // As in an engine that saw it end: running, and nobody holds it any more.
+                    container.change(|state| state.life.phase = Phase::Running);
+                    Some(Task::Ended(end))
+                }
             },
         }
     }
@@ -144,12 +148,7 @@ impl Engine {
         let engine = Arc::clone(self);
         self.tasks.spawn(async move {
             let done = match task {
-                Task::Start => {
-                    if container.phase() == Phase::Starting {
-                        engine.clear(&container).await;
-                    }
-                    engine.start(&container).await
-                }
+                Task::Start => engine.start(&container).await,
                 Task::Restart => {
                     engine.restart_later(&container);
                     Ok(())

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says why")]
 
 mod application;
+mod killed;
 mod life;
 mod scene;
 mod streams;

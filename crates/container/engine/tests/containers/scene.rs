@@ -65,7 +65,7 @@ impl Scene {
         let directory = tempfile::Builder::new().prefix("ck").tempdir().expect("a directory");
         let trust_domain = TrustDomain::new("test.example").expect("a trust domain");
         let (root, run) = (directory.path().join("root"), directory.path().join("run"));
-        let mut config = EngineConfig::new(root, run, shim_program(), trust_domain);
+        let mut config = EngineConfig::new(root, run, example("engine_shim"), trust_domain);
         config.networks = pool(pid, number);
         config.interface_prefix = "ckt".to_owned();
         config.cgroup = format!("/carrack-test-{pid}-{number}");
@@ -303,10 +303,10 @@ pub(crate) fn entries(directory: &Path) -> Vec<String> {
     names.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
-/// The example next to this test program.
-fn shim_program() -> PathBuf {
+/// An example next to this test program.
+pub(crate) fn example(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("own path");
-    own.ancestors().nth(2).expect("the profile's directory").join("examples/engine_shim")
+    own.ancestors().nth(2).expect("the profile's directory").join("examples").join(name)
 }
 
 /// Addresses that no other test's networks are cut from.

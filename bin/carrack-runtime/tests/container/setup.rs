@@ -180,3 +180,23 @@ fn a_link_in_place_of_proc_is_refused() {
     symlink("/tmp", bundle.root().join("proc")).unwrap();
     bundle.run().fails_with(&["/proc", "something else than a directory"]);
 }
+
+#[test]
+fn a_profile_that_allows_only_what_the_program_needs_is_enough() {
+    for no_new_privileges in [false, true] {
+        for uid in [0, 1000] {
+            let Some(mut bundle) = Bundle::program(&["/bin/true"]) else { return };
+            bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            bundle.config["process"]["user"] = json!({ "uid": uid, "gid": uid });
+            let needed = [
+                "execve", "brk", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "readlink",
+                "readlinkat", "getrandom", "mprotect", "getuid", "exit_group", "capset", "prctl", "mmap", "uname",
+            ];
+            bundle.config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ERRNO",
+                "syscalls": [{ "names": needed, "action": "SCMP_ACT_ALLOW" }],
+            });
+            bundle.run().ok();
+        }
+    }
+}

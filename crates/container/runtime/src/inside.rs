@@ -29,7 +29,7 @@ use crate::plan::{Plan, ProcessPlan};
 use crate::prepared::Prepared;
 use crate::stdio::Streams;
 
-use program::Program;
+use program::{Program, Ready};
 pub(crate) use user::rlimit;
 
 /// What the first process is given.
@@ -314,13 +314,14 @@ impl Finish<'_> {
         init: Option<&OwnedFd>,
         hooks: impl FnOnce() -> Result<(), Failure>,
     ) -> Failure {
-        match self.give_up_privileges(hooks) {
-            Ok(()) => program::execute(self.process, init, 3 + self.preserve_fds),
+        match self.prepare().and_then(|ready| self.give_up_privileges(hooks).map(|()| ready)) {
+            Ok(ready) => ready.execute(self.process, init),
             Err(failure) => failure,
         }
     }
 
-    fn give_up_privileges(&self, hooks: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    /// All that a seccomp filter, written for the program and not for us, might forbid.
+    fn prepare(&self) -> Result<Ready, Failure> {
         let process = self.process;
         if let Some(personality) = self.personality {
             user::set_personality(personality)?;
@@ -331,18 +332,27 @@ impl Finish<'_> {
         if let Some(priority) = process.io_priority {
             user::set_io_priority(priority)?;
         }
+        user::switch(process)?;
+        Ready::new(process, 3 + self.preserve_fds)
+    }
+
+    /// Capabilities and filter, in the order that each needs the other.
+    fn give_up_privileges(&self, hooks: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        let process = self.process;
         if process.no_new_privileges {
             rustix::thread::set_no_new_privs(true).attempt(|| "setting no_new_privs".into())?;
+            user::set_capabilities(process)?;
+            hooks()?;
+            load_filter(process.seccomp.as_ref())
         } else {
-            // Afterwards the privilege to load it is gone.
-            load_filter(process.seccomp.as_ref())?;
+            // Without no_new_privs the filter takes a privilege that then goes.
+            if process.seccomp.is_some() {
+                user::raise_permitted()?;
+                load_filter(process.seccomp.as_ref())?;
+            }
+            user::set_capabilities(process)?;
+            hooks()
         }
-        user::switch(process)?;
-        hooks()?;
-        if process.no_new_privileges {
-            load_filter(process.seccomp.as_ref())?;
-        }
-        Ok(())
     }
 }
 

@@ -101,40 +101,47 @@ fn check(path: &Path, cwd: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Becomes the program, with `init` in front when given; returns why it could not.
-pub(super) fn execute(process: &ProcessPlan, init: Option<&OwnedFd>, first_closed: u32) -> Failure {
-    match prepare(process, first_closed) {
-        Ok((program, environment)) => match init {
-            None => execute_program(process, &program, &environment),
-            Some(init) => execute_init(process, &program, &environment, init),
-        },
-        Err(failure) => failure,
+/// A program found, with its environment, and this process ready to become it.
+pub(super) struct Ready {
+    program: Program,
+    environment: Vec<CString>,
+}
+
+impl Ready {
+    /// Finds the program and puts signals and descriptors in order for it.
+    pub(super) fn new(process: &ProcessPlan, first_closed: u32) -> Result<Self, Failure> {
+        let program = Program::find(process)?;
+        let environment = with_home(process);
+        process::reset_signals().attempt(|| "resetting signals".into())?;
+        process::close_on_execute_from(first_closed).attempt(|| "closing descriptors".into())?;
+        Ok(Self { program, environment })
     }
-}
 
-fn prepare(process: &ProcessPlan, first_closed: u32) -> Result<(Program, Vec<CString>), Failure> {
-    let program = Program::find(process)?;
-    let environment = with_home(process);
-    process::reset_signals().attempt(|| "resetting signals".into())?;
-    process::close_on_execute_from(first_closed).attempt(|| "closing descriptors".into())?;
-    Ok((program, environment))
-}
-
-fn execute_program(process: &ProcessPlan, program: &Program, environment: &[CString]) -> Failure {
-    let error = process::execute_path(&program.path, &process.args, environment);
-    let path = Path::new(OsStr::from_bytes(program.path.to_bytes()));
-    let failure = Failure::new(format!("executing {}", path.display()), &error).kind(FailureKind::ProgramUnusable);
-    match diagnose(path, &process.cwd) {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+    /// Becomes the program, with `init` in front when given; returns why it could not.
+    pub(super) fn execute(&self, process: &ProcessPlan, init: Option<&OwnedFd>) -> Failure {
+        match init {
+            None => self.execute_program(process),
+            Some(init) => self.execute_init(process, init),
+        }
     }
-}
 
-fn execute_init(process: &ProcessPlan, program: &Program, environment: &[CString], init: &OwnedFd) -> Failure {
-    let mut arguments = vec![c"carrack-init".to_owned(), program.path.clone()];
-    arguments.extend(process.args.iter().cloned());
-    let error = process::execute(init.as_fd(), &arguments, environment);
-    Failure::new("executing the init program", &error)
+    fn execute_program(&self, process: &ProcessPlan) -> Failure {
+        let error = process::execute_path(&self.program.path, &process.args, &self.environment);
+        let path = Path::new(OsStr::from_bytes(self.program.path.to_bytes()));
+        let failure =
+            Failure::new(format!("executing {}", path.display()), &error).kind(FailureKind::ProgramUnusable);
+        match diagnose(path, &process.cwd) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+
+    fn execute_init(&self, process: &ProcessPlan, init: &OwnedFd) -> Failure {
+        let mut arguments = vec![c"carrack-init".to_owned(), self.program.path.clone()];
+        arguments.extend(process.args.iter().cloned());
+        let error = process::execute(init.as_fd(), &arguments, &self.environment);
+        Failure::new("executing the init program", &error)
+    }
 }
 
 /// Programs expect HOME; images leave it to whoever runs them.

@@ -91,7 +91,7 @@ fn give_streams(uid: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Becomes the program's user, with the program's capabilities, in its directory.
+/// Becomes the program's user, in its directory. Capabilities are kept for now.
 pub(super) fn switch(process: &ProcessPlan) -> Result<(), Failure> {
     let early = change_directory(&process.cwd);
     give_streams(process.uid)?;
@@ -105,13 +105,30 @@ pub(super) fn switch(process: &ProcessPlan) -> Result<(), Failure> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).attempt(|| format!("becoming user {}", process.uid))?;
     // The directory may be the user's alone, or root's alone; either will do.
     change_directory(&process.cwd).or(early)?;
-    capability::apply(&process.capabilities).attempt(|| "setting capabilities".into())?;
     if let Some(mask) = process.umask {
         rustix::process::umask(Mode::from_raw_mode(mask));
     } else {
         rustix::process::umask(Mode::from_raw_mode(0o022));
     }
     Ok(())
+}
+
+/// Makes all that may count, count: a change of user turned it off.
+pub(super) fn raise_permitted() -> Result<(), Failure> {
+    let attempt = || "raising capabilities".to_owned();
+    let current = capability::current().attempt(attempt)?;
+    let sets = capability::Sets {
+        effective: current.permitted,
+        permitted: current.permitted,
+        inheritable: current.inheritable,
+        ..capability::Sets::default()
+    };
+    capability::apply(&sets).attempt(attempt)
+}
+
+/// Goes down to the program's capabilities.
+pub(super) fn set_capabilities(process: &ProcessPlan) -> Result<(), Failure> {
+    capability::apply(&process.capabilities).attempt(|| "setting capabilities".into())
 }
 
 /// Never through a link of `/proc`, which could lead out (CVE-2024-21626).

@@ -153,3 +153,18 @@ fn all_reasons_are_given_at_once() {
     resources.services[0].endpoints.push("z".into());
     assert_eq!(compile(&resources).expect_err("refused").len(), 3);
 }
+
+#[test]
+fn the_order_of_the_input_does_not_matter() {
+    let mut turned = shop();
+    turned.workloads.reverse();
+    turned.services[0].endpoints.reverse();
+    let (one, other) = (compile(&shop()).expect("compiles"), compile(&turned).expect("compiles"));
+    for address in [[10, 89, 0, 2], [10, 89, 0, 3], [10, 90, 0, 1]] {
+        let endpoints = |snapshot: &carrack_snapshot::Snapshot| {
+            let target = snapshot.target(address.into()).expect("known");
+            target.endpoints().iter().map(|one| one.uid.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(endpoints(&one), endpoints(&other), "for {address:?}");
+    }
+}

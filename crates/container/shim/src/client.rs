@@ -435,9 +435,17 @@ pub(crate) fn winsize(columns: u16, rows: u16) -> Winsize {
     Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
+/// The shim works in the root directory, so that it keeps no other busy; what it is told
+/// must not depend on where the client works.
 fn write_config(directory: &Path, config: &ShimConfig) -> io::Result<()> {
+    let mut config = config.clone();
+    config.bundle = std::path::absolute(&config.bundle)?;
+    config.runtime_root = std::path::absolute(&config.runtime_root)?;
+    if let Log::Lines { path, .. } = &mut config.log {
+        *path = std::path::absolute(&path)?;
+    }
     fs::create_dir_all(directory)?;
-    fs::write(directory.join(record::CONFIG), serde_json::to_vec_pretty(config)?)
+    fs::write(directory.join(record::CONFIG), serde_json::to_vec_pretty(&config)?)
 }
 
 /// Runs `program` until it has put the shim into the background, and returns the
@@ -448,7 +456,8 @@ fn launch(program: &Path, directory: &Path) -> io::Result<UnixStream> {
         OpenOptions::new().create(true).append(true).open(directory.join(record::SHIM_LOG))?;
     let status = Command::new(program)
         .arg0("carrack-runtime")
-        .args([OsStr::new("shim"), OsStr::new("--dir"), directory.as_os_str()])
+        .args([OsStr::new("shim"), OsStr::new("--dir")])
+        .arg(std::path::absolute(directory)?)
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .stderr(log)

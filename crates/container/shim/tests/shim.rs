@@ -293,6 +293,8 @@ fn the_shim_is_nobody_s_child_and_ignores_requests_to_end() {
     let fields: Vec<_> = stat.rsplit_once(')').expect("name").1.split_whitespace().collect();
     assert_ne!(fields[1], std::process::id().to_string(), "not ours");
     assert_eq!(fields[3], client.shim_pid().to_string(), "it leads its session");
+    let works_in = fs::read_link(format!("/proc/{}/cwd", client.shim_pid())).expect("read");
+    assert_eq!(works_in, std::path::Path::new("/"), "it keeps no other directory busy");
     let shim = client.shim_pidfd().expect("a handle");
     for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT] {
         process::signal(shim.as_fd(), signal).expect("signaled");

@@ -49,7 +49,11 @@ fn begin(args: impl IntoIterator<Item = OsString>) -> io::Result<()> {
     session::close_inherited()?;
     match session::detach()? {
         Side::Parent { .. } => Ok(()),
-        Side::Child => serve(&directory),
+        Side::Child => {
+            // Wherever we were started, that directory's file system can be unmounted.
+            rustix::process::chdir("/")?;
+            serve(&directory)
+        }
     }
 }
 

@@ -121,7 +121,7 @@ fn a_command_has_a_network_none_or_ours() {
         scene.heard.output().get(before..).unwrap_or_default().to_owned()
     };
     let own = with(RunNetwork::Default);
-    assert!(own.contains("eth0") && own.contains("default via 10.90."), "{own}");
+    assert!(own.contains("eth0") && own.contains("default via 10.88."), "{own}");
     let none = with(RunNetwork::None);
     assert!(none.contains("can't find device") && !none.contains("default"), "{none}");
     with(RunNetwork::Host);

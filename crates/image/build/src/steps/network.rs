@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::StepError;
 
 /// Where builds' subnets come from; the engine's networks come from another pool.
-const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 90, 0, 0), 16);
+const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 88, 0, 0), 16);
 
 /// Room for the bridge and one container.
 const PREFIX: u8 = 30;

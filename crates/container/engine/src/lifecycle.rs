@@ -88,8 +88,11 @@ impl Engine {
         attach: bool,
     ) -> Result<Option<Streams>, EngineError> {
         self.settle(container).await;
-        match container.phase() {
-            Phase::Running => return Ok(None),
+        let (phase, wanted) = container.look(|state| (state.life.phase, state.life.wanted));
+        match phase {
+            Phase::Running if wanted == Wanted::Running => return Ok(None),
+            // A stop that an engine was killed in the middle of comes to its end first.
+            Phase::Running => self.stop_held(container, None).await?,
             Phase::Removing => {
                 return Err(EngineError::Conflict(format!("{} is being removed", container.name)));
             }
@@ -238,6 +241,19 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let _operation = container.operation.lock().await;
         self.stop_held(container, grace).await
+    }
+
+    /// Brings a stop to its end that an earlier engine began, unless somebody wants the container
+    /// to run by now.
+    pub(crate) async fn finish_stop(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+    ) -> Result<(), EngineError> {
+        let _operation = container.operation.lock().await;
+        match container.look(|state| state.life.wanted) {
+            Wanted::Stopped => self.stop_held(container, None).await,
+            Wanted::Running => Ok(()),
+        }
     }
 
     /// Stops a container whose operation lock the caller holds.

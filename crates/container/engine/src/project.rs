@@ -18,7 +18,7 @@ use crate::error::EngineError;
 use crate::plan::{
     After, ContainerPlan, Deed, Existing, Plan, ServicePlan, VolumePlan, Wish, plan,
 };
-use crate::record::{Phase, ServiceRecord};
+use crate::record::{Phase, ServiceRecord, Wanted};
 use crate::run::NewContainer;
 
 /// Whom progress is told to. That nobody listens any more stops nothing.
@@ -280,7 +280,10 @@ impl Engine {
         }
         let again = matches!(planned.deed, Deed::Keep(_));
         // One that did its job need not do it again only because `up` was said again.
-        let runs = matches!(container.phase(), Phase::Running | Phase::Restarting);
+        let runs = container.look(|state| {
+            matches!(state.life.phase, Phase::Running | Phase::Restarting)
+                && state.life.wanted == Wanted::Running
+        });
         if again && (runs || completed(&container)) {
             stage(progress, name, Stage::Kept, None).await;
             return Ok(container);
@@ -456,7 +459,7 @@ fn completed(container: &Container) -> bool {
     container.look(|state| {
         state.life.phase == Phase::Exited
             && state.life.exit.is_some_and(|exit| exit.code == 0)
-            && state.life.wanted == crate::record::Wanted::Running
+            && state.life.wanted == Wanted::Running
     })
 }
 

@@ -146,14 +146,15 @@ impl Engine {
 
     fn do_later(self: &Arc<Self>, container: Arc<Container>, task: Task) {
         let engine = Arc::clone(self);
-        self.tasks.spawn(async move {
+        let closing = self.closing.clone();
+        let carry_on = async move {
             let done = match task {
                 Task::Start => engine.start(&container).await,
                 Task::Restart => {
                     engine.restart_later(&container);
                     Ok(())
                 }
-                Task::Stop => engine.stop(&container, None).await,
+                Task::Stop => engine.finish_stop(&container).await,
                 Task::Remove => engine.remove(&container, true).await,
                 Task::Ended(end) => {
                     engine.ended(&container, end).await;
@@ -163,6 +164,12 @@ impl Engine {
             if let Err(error) = done {
                 let fault = error.fault();
                 tracing::warn!(container = %container.name, error = %fault.message, causes = ?fault.causes, "carrying on with a container");
+            }
+        };
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = carry_on => {}
+                () = closing.cancelled() => {}
             }
         });
     }

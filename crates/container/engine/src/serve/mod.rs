@@ -57,6 +57,20 @@ impl Engine {
         self.close().await;
     }
 
+    /// Does `work`, unless the engine closes meanwhile: then what is half done is left to the next
+    /// engine, as if this one had been killed.
+    async fn unless_closing<T>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        tokio::select! {
+            done = work => done,
+            () = self.closing.cancelled() => {
+                Err(EngineError::Conflict("the engine is closing; ask the next one".to_owned()))
+            }
+        }
+    }
+
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answered = self.route(request).await;
@@ -114,8 +128,9 @@ where
 {
     let (send, receive) = mpsc::channel(PENDING);
     let work = work(send.clone());
+    let holder = Arc::clone(engine);
     engine.tasks.spawn(async move {
-        if let Err(error) = work.await {
+        if let Err(error) = holder.unless_closing(work).await {
             let fault = error.fault();
             tracing::warn!(error = %fault.message, causes = ?fault.causes, "a project is not what was asked");
             // Whoever asked may have left.

@@ -139,12 +139,7 @@ impl Engine {
             }
             (&Method::POST, "pause") => ok(&self.set_paused(container, true).await?),
             (&Method::POST, "resume") => ok(&self.set_paused(container, false).await?),
-            (&Method::POST, "wait") => tokio::select! {
-                exit = self.wait(container) => ok(&exit?),
-                () = self.closing.cancelled() => {
-                    Err(EngineError::Conflict("the engine is closing".to_owned()))
-                }
-            },
+            (&Method::POST, "wait") => ok(&self.unless_closing(self.wait(container)).await?),
             (&Method::POST, "exec") => upgrade::exec(self, container, request),
             (&Method::POST, "attach") => upgrade::attach(self, container, request),
             _ => Err(unknown(method, verb)),
@@ -156,6 +151,8 @@ impl Engine {
     where
         F: Future<Output = Result<(), EngineError>> + Send + 'static,
     {
+        let engine = Arc::clone(self);
+        let work = async move { engine.unless_closing(work).await };
         let done = self.tasks.spawn(work).await;
         let done = done.map_err(EngineError::failed("doing what was asked"))?;
         ok(&done?)

@@ -10,7 +10,7 @@ use carrack_objects::compose::{Condition, Dependency, Restart};
 use crate::scene::{FOREVER, Scene, collect, example, service};
 
 /// How often the engine is killed while it brings the application up, and while it takes it down.
-const KILLS: u32 = 12;
+const KILLS: u32 = 16;
 
 /// An engine in a process of its own. Dropped, it is killed.
 struct Daemon(Child);
@@ -56,7 +56,7 @@ async fn an_engine_killed_at_any_moment_of_an_up_or_down_is_repaired_by_the_next
     scene.close().await;
     let up = application(&scene);
     for kill in 0..KILLS {
-        let delay = Duration::from_millis(u64::from(kill) * 25);
+        let delay = Duration::from_millis(u64::from(kill) * 23);
         let killed = daemon(&scene).await;
         let attempt = async { collect(scene.client.up(&up).await?).await };
         tokio::time::timeout(delay, attempt).await.ok();

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carrack_engine::api::{ContainerDetail, HealthState, Status};
+use carrack_engine::api::{ContainerDetail, HealthState, Status, StopRequest};
 use carrack_linux::process;
 use carrack_objects::compose::{HealthTest, Healthcheck, Restart};
 use rustix::process::Pid;
@@ -180,5 +180,22 @@ async fn one_that_is_well_stays_ready_while_engines_change() {
     scene.open();
     assert!(scene.engine().workloads().borrow()[0].ready, "from the first moment");
     assert_eq!(scene.summary(&id).await.health, Some(HealthState::Healthy));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_under_way_does_not_hold_up_an_engine_that_closes_and_is_finished_by_the_next() {
+    let Some(mut scene) = Scene::new() else { return };
+    let id = scene.start(&scene.request("trap '' TERM; echo up; while :; do sleep 1; done")).await;
+    let client = scene.client.clone();
+    let container = id.clone();
+    let grace = StopRequest { timeout: Some(Duration::from_secs(600)) };
+    let stopping = tokio::spawn(async move { client.stop(&container, &grace).await });
+    scene.until(&id, "stopping", |s| s.status == Status::Stopping).await;
+    tokio::time::timeout(Duration::from_secs(30), scene.close()).await.expect("it closes");
+    stopping.await.expect("answered").expect_err("it was not stopped");
+    scene.open();
+    // Its own grace period is ten seconds; then it is killed.
+    scene.until(&id, "stopped", |s| s.status == Status::Exited).await;
     scene.end().await;
 }

@@ -1,8 +1,10 @@
 //! What the mesh is told: which containers and services there are.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use carrack_network::address;
 use carrack_objects::compose::Port;
@@ -12,6 +14,10 @@ use crate::container::Container;
 use crate::engine::{Engine, Tables};
 use crate::error::EngineError;
 use crate::record::ServiceRecord;
+
+/// How often a host port in use is tried again, and after how long.
+const PROBES: u32 = 20;
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// Tells the mesh and the name servers what there is now. Does nothing if that is what they
@@ -128,13 +134,24 @@ impl Engine {
                 SocketAddr::new(host, wanted)
             )));
         }
-        // Listened on for a moment only: the node proxy is who will listen there.
         let attempt = format!(
             "publishing host port {}; another program may use it",
             SocketAddr::new(host, wanted)
         );
-        let probe = TcpListener::bind((host, wanted)).and_then(|listener| listener.local_addr());
-        probe.map(|address| address.port()).map_err(EngineError::failed(attempt))
+        let mut left = PROBES;
+        loop {
+            // Listened on for a moment only: the node proxy is who will listen there.
+            let probe = TcpListener::bind((host, wanted)).and_then(|held| held.local_addr());
+            match probe {
+                Ok(address) => return Ok(address.port()),
+                // The proxy may be about to let go of a port that was given back just now.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {
+                    left -= 1;
+                    std::thread::sleep(PROBE_PAUSE);
+                }
+                Err(error) => return Err(EngineError::failed(attempt)(error)),
+            }
+        }
     }
 
     fn holder_of(&self, host: IpAddr, port: u16) -> Option<String> {

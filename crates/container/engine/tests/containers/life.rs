@@ -379,3 +379,23 @@ async fn a_host_port_has_one_holder_and_is_told_to_the_mesh() {
     assert!(error.to_string().contains("is published by"), "{error}");
     scene.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_port_another_program_holds_is_refused_and_one_let_go_of_is_taken() {
+    let Some(scene) = Scene::new() else { return };
+    let foreign = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let host_port = Some(foreign.local_addr().expect("its address").port());
+    let mut request = scene.request(FOREVER);
+    let host = Ipv4Addr::LOCALHOST.into();
+    request.service.ports = vec![Port { host, host_port, container_port: 80, protocol: None }];
+    let error = scene.client.create(&request).await.expect_err("it is held");
+    assert!(error.to_string().contains("another program may use it"), "{error}");
+    // Let go of while it is being asked for.
+    let asking = tokio::spawn({
+        let (client, request) = (scene.client.clone(), request.clone());
+        async move { client.create(&request).await }
+    });
+    drop(foreign);
+    asking.await.expect("asked").expect("it is free");
+    scene.end().await;
+}

@@ -6,12 +6,13 @@ use anyhow::{Context as _, ensure};
 use carrack_testkit::Machine;
 
 use crate::measure::{self, Contender};
-use crate::start::which;
+use crate::start::{show_cgroup_v1_only, which};
 
 const ROUNDS: usize = 20;
 const IMAGE: &str = "bench:1";
 
 pub(crate) fn measure() -> anyhow::Result<()> {
+    show_cgroup_v1_only()?;
     let machine = Machine::new();
     machine.busybox_image(IMAGE);
     machine.carrack(&["run", "--rm", IMAGE, "true"]).expect_ok();
@@ -28,8 +29,8 @@ pub(crate) fn measure() -> anyhow::Result<()> {
         let podman = move |arguments: &[&str]| {
             let mut command = Command::new("podman");
             command.arg("--root").arg(&root).arg("--runroot").arg(&run);
-            // What this machine's hybrid cgroups let podman start at all.
-            command.args(["--cgroup-manager", "cgroupfs", "--runtime", "runc"]).args(arguments);
+            // What podman needs where systemd is not process 1.
+            command.args(["--cgroup-manager", "cgroupfs", "--runtime", "crun"]).args(arguments);
             command
         };
         let loaded = podman(&["load", "-q", "-i", archive]).output()?;
@@ -44,7 +45,10 @@ pub(crate) fn measure() -> anyhow::Result<()> {
         contenders.push(Contender {
             name: "podman run --rm",
             work: Box::new(move || {
-                succeed(&mut podman(&["run", "--rm", "--network", "none", &image, "true"]))
+                // Limits that root without CAP_SYS_RESOURCE may set.
+                let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+                let run = ["run", "--rm", "--network", "none"];
+                succeed(&mut podman(&[&run[..], &limits, &[&image, "true"]].concat()))
             }),
         });
     } else {

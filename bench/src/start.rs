@@ -64,9 +64,10 @@ fn lifecycle(program: &Path, state: &Path, bundle: &Path, id: &str) -> anyhow::R
 
 /// crun refuses a hybrid hierarchy, so everyone is measured where only version 1
 /// shows: in a mount namespace of this process, which ends with it.
-fn show_cgroup_v1_only() -> anyhow::Result<()> {
+pub(crate) fn show_cgroup_v1_only() -> anyhow::Result<()> {
     let unified = "/sys/fs/cgroup/unified";
-    if !Path::new(unified).is_dir() {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
+    if !mounts.lines().any(|line| line.split(' ').nth(4) == Some(unified)) {
         return Ok(());
     }
     namespace::unshare(Kinds::MOUNT).context("unsharing the mounts")?;

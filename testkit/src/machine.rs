@@ -187,9 +187,10 @@ fn unmount_below(directory: &Path) {
     }
 }
 
-/// A program of ours, beside the running test: `target/PROFILE/NAME`.
+/// A program of ours: `target/PROFILE/NAME`, whether a test (in `deps`) or a program asks.
 fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test has a path");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    profile.join(name)
+    let own = std::env::current_exe().expect("this program has a path");
+    let directory = own.parent().expect("a program lies in a directory");
+    let profile = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
+    profile.expect("target/PROFILE").join(name)
 }

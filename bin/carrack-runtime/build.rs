@@ -25,5 +25,8 @@ fn main() -> io::Result<()> {
     // For the program alone: the tests of this package are linked as ever.
     let search = format!("cargo:rustc-link-arg-bins=-L{}\n", directory.display());
     io::Write::write_all(&mut out, search.as_bytes())?;
-    io::Write::write_all(&mut out, b"cargo:rustc-link-arg-bins=-static-pie\ncargo:rerun-if-changed=build.rs\n")
+    io::Write::write_all(
+        &mut out,
+        b"cargo:rustc-link-arg-bins=-static-pie\ncargo:rerun-if-changed=build.rs\n",
+    )
 }

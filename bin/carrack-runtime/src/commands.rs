@@ -110,14 +110,21 @@ fn dispatch(global: &Global, words: &mut Words) -> Result<ExitCode, Failed> {
         "spec" => show::spec(words),
         "features" => show::document(&features::document()),
         "version" => {
-            output::print(concat!("carrack-runtime version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1\n"))?;
+            output::print(concat!(
+                "carrack-runtime version ",
+                env!("CARGO_PKG_VERSION"),
+                "\nspec: 1.2.1\n"
+            ))?;
             Ok(ExitCode::SUCCESS)
         }
         "help" => {
             output::print(HELP)?;
             Ok(ExitCode::SUCCESS)
         }
-        other => Err(Usage(format!("command {other:?} is not known here; see carrack-runtime help")).into()),
+        other => {
+            Err(Usage(format!("command {other:?} is not known here; see carrack-runtime help"))
+                .into())
+        }
     }
 }
 
@@ -127,7 +134,10 @@ fn id(words: &mut Words) -> Result<ContainerId, Failed> {
 }
 
 /// A command that takes an id and nothing else.
-fn with_id(words: &mut Words, act: impl FnOnce(&ContainerId) -> Result<(), Failed>) -> Result<ExitCode, Failed> {
+fn with_id(
+    words: &mut Words,
+    act: impl FnOnce(&ContainerId) -> Result<(), Failed>,
+) -> Result<ExitCode, Failed> {
     if let Some(option) = words.option()? {
         return Err(unknown(&option).into());
     }
@@ -168,16 +178,17 @@ fn kill(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Failed> {
 /// A number, or a name with or without `SIG`.
 fn parse_signal(text: &str) -> Result<i32, Usage> {
     const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
     ];
     if let Ok(number) = text.parse::<i32>() {
         return Ok(number);
     }
     let upper = text.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let number = NAMES.iter().position(|name| *name == bare).and_then(|index| i32::try_from(index + 1).ok());
+    let number =
+        NAMES.iter().position(|name| *name == bare).and_then(|index| i32::try_from(index + 1).ok());
     number.ok_or_else(|| Usage(format!("{text:?} is not a signal")))
 }
 
@@ -212,7 +223,9 @@ fn update(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Failed> {
     }
     words.finish()?;
     let (Some(id), Some(file)) = (name, file) else {
-        return Err(Usage("update needs --resources with a file, or - for standard input".into()).into());
+        return Err(
+            Usage("update needs --resources with a file, or - for standard input".into()).into()
+        );
     };
     let resources = if file == "-" {
         serde_json::from_reader(std::io::stdin().lock())?

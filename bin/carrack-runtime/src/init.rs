@@ -14,7 +14,8 @@ use crate::output;
 /// Runs the program at the first argument, with the others as its arguments from the
 /// zeroth on, and ends as it ends.
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let texts: Result<Vec<CString>, _> = arguments.map(|text| CString::new(text.into_vec())).collect();
+    let texts: Result<Vec<CString>, _> =
+        arguments.map(|text| CString::new(text.into_vec())).collect();
     match texts.map_err(io::Error::other).and_then(|texts| run(&texts)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -55,7 +56,9 @@ fn reap(child: &Child) -> io::Result<Option<Exit>> {
             Ok(Some((pid, exit))) if pid == child.pid() => return Ok(Some(exit)),
             Ok(Some(_)) => {}
             Ok(None) => return Ok(None),
-            Err(error) if error.raw_os_error() == Some(Errno::CHILD.raw_os_error()) => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(Errno::CHILD.raw_os_error()) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         }
     }

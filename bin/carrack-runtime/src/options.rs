@@ -74,7 +74,10 @@ impl Words {
     /// The next option, split from its value; `None` at the first word or after `--`.
     pub(crate) fn option(&mut self) -> Result<Option<String>, Usage> {
         if let Some(value) = self.attached.take() {
-            return Err(Usage(format!("an option was given a value it does not take: {}", value.display())));
+            return Err(Usage(format!(
+                "an option was given a value it does not take: {}",
+                value.display()
+            )));
         }
         let Some(first) = self.words.first() else { return Ok(None) };
         let Some(text) = first.to_str() else { return Ok(None) };
@@ -86,7 +89,9 @@ impl Words {
             return Ok(None);
         }
         let (name, value) = match text.split_once('=') {
-            Some((name, value)) if text.starts_with("--") => (name.to_owned(), Some(OsString::from(value))),
+            Some((name, value)) if text.starts_with("--") => {
+                (name.to_owned(), Some(OsString::from(value)))
+            }
             Some(_) | None => (text.to_owned(), None),
         };
         self.words.remove(0);
@@ -132,7 +137,8 @@ impl Words {
     /// All words that are left.
     pub(crate) fn rest(&mut self) -> Result<Vec<String>, Usage> {
         let rest = std::mem::take(&mut self.words).into_iter();
-        rest.map(|word| word.into_string().map_err(|_| Usage("an argument is not text".into()))).collect()
+        rest.map(|word| word.into_string().map_err(|_| Usage("an argument is not text".into())))
+            .collect()
     }
 
     /// Nothing may be left.

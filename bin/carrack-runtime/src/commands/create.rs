@@ -20,7 +20,8 @@ struct Options {
 impl Options {
     fn read(words: &mut Words) -> Result<Self, Failed> {
         let mut bundle = PathBuf::from(".");
-        let (mut pid_file, mut console_socket, mut preserve_fds, mut detach) = (None, None, 0, false);
+        let (mut pid_file, mut console_socket, mut preserve_fds, mut detach) =
+            (None, None, 0, false);
         let mut name = None;
         loop {
             while let Some(option) = words.option()? {

@@ -49,7 +49,12 @@ impl Options {
     }
 
     /// The process to run: from its file, or the container's own with changes.
-    fn process(&self, runtime: &Runtime, id: &ContainerId, args: Vec<String>) -> Result<oci::Process, Failed> {
+    fn process(
+        &self,
+        runtime: &Runtime,
+        id: &ContainerId,
+        args: Vec<String>,
+    ) -> Result<oci::Process, Failed> {
         if let Some(file) = &self.process_file {
             let bytes = carrack_linux::fs::read_bounded(file, 1 << 20)?;
             return Ok(serde_json::from_slice(&bytes)?);
@@ -104,7 +109,8 @@ impl Options {
                 set.insert(one);
                 Some(set)
             };
-            let [bounding, effective, permitted] = [sets.bounding(), sets.effective(), sets.permitted()].map(add);
+            let [bounding, effective, permitted] =
+                [sets.bounding(), sets.effective(), sets.permitted()].map(add);
             sets.set_bounding(bounding);
             sets.set_effective(effective);
             sets.set_permitted(permitted);
@@ -132,7 +138,9 @@ pub(super) fn exec(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Fai
     let process = options.process(runtime, &id, args)?;
     let stdio = if process.terminal().unwrap_or(false) { Stdio::Terminal } else { Stdio::Inherit };
     if matches!(stdio, Stdio::Terminal) && options.console_socket.is_none() {
-        return Err(Usage("a terminal needs --console-socket, to be handed over there".into()).into());
+        return Err(
+            Usage("a terminal needs --console-socket, to be handed over there".into()).into()
+        );
     }
     let request = ExecRequest {
         process: &process,
@@ -147,7 +155,9 @@ pub(super) fn exec(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Fai
             return Err(Failed::Error(Box::new(error), code));
         }
     };
-    if let (Some(console), Some(socket)) = (&executed.console, options.console_socket.as_deref().map(Path::new)) {
+    if let (Some(console), Some(socket)) =
+        (&executed.console, options.console_socket.as_deref().map(Path::new))
+    {
         hand_over(console, socket)?;
     }
     if options.detach {

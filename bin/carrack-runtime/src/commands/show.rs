@@ -71,7 +71,12 @@ pub(super) fn list(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Fai
             format!("{}\n", state.id)
         } else {
             let created = output::time_text(state.created_millis / 1000);
-            format!("{}\t{pid}\t{}\t{}\t{created}\n", state.id, state.status, state.bundle.display())
+            format!(
+                "{}\t{pid}\t{}\t{}\t{created}\n",
+                state.id,
+                state.status,
+                state.bundle.display()
+            )
         };
         text.push_str(&line);
     }
@@ -96,7 +101,8 @@ pub(super) fn processes(runtime: &Runtime, words: &mut Words) -> Result<ExitCode
     }
     words.finish()?;
     let id = name.ok_or_else(|| Usage("the container's id is missing".into()))?;
-    let pids: Vec<i32> = runtime.processes(&id)?.iter().map(|pid| pid.as_raw_nonzero().get()).collect();
+    let pids: Vec<i32> =
+        runtime.processes(&id)?.iter().map(|pid| pid.as_raw_nonzero().get()).collect();
     if json {
         return document(&json!(pids));
     }

@@ -15,7 +15,9 @@ fn the_runtimes_own_program_cannot_be_overwritten() {
     // container waits for it and writes to its program.
     let before = fs::read(RUNTIME).unwrap();
     let script = "exec 9</proc/1/exe; (echo broken > /proc/self/fd/9) 2>&1; (echo broken > /proc/1/exe) 2>&1; true";
-    let Some(mut bundle) = Bundle::program(&["/proc/self/exe", "init-would-be-here"]) else { return };
+    let Some(mut bundle) = Bundle::program(&["/proc/self/exe", "init-would-be-here"]) else {
+        return;
+    };
     bundle.config["linux"].as_object_mut().unwrap().remove("seccomp");
     let all: Vec<String> = carrack_linux::capability::all_names();
     for set in ["bounding", "effective", "permitted"] {
@@ -38,7 +40,11 @@ fn a_script_whose_interpreter_is_the_runtime_cannot_overwrite_it() {
     let before = fs::read(RUNTIME).unwrap();
     let Some(mut bundle) = Bundle::program(&["/bin/evil"]) else { return };
     fs::write(bundle.root().join("bin/evil"), "#!/proc/self/exe\n").unwrap();
-    fs::set_permissions(bundle.root().join("bin/evil"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(
+        bundle.root().join("bin/evil"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     bundle.run();
     // With every privilege, the file behind our own process is on a file system that takes
     // no writes, and cannot be made to.
@@ -46,7 +52,8 @@ fn a_script_whose_interpreter_is_the_runtime_cannot_overwrite_it() {
     bundle.runtime(&["create", &bundle.id]).ok();
     let pid = bundle.state()["pid"].as_i64().unwrap();
     let opened = fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/exe"));
-    let refused = opened.and_then(|mut file| std::io::Write::write_all(&mut file, b"x")).unwrap_err();
+    let refused =
+        opened.and_then(|mut file| std::io::Write::write_all(&mut file, b"x")).unwrap_err();
     assert!(
         matches!(refused.raw_os_error(), Some(libc::EROFS | libc::EPERM | libc::ETXTBSY)),
         "{refused}"
@@ -65,7 +72,9 @@ fn a_working_directory_through_a_leaked_descriptor_is_refused() {
     bundle.config["process"]["cwd"] = json!("/");
     bundle.config["process"]["args"] = json!(["/bin/sleep", "60"]);
     bundle.started();
-    bundle.runtime(&["exec", "--cwd", "/proc/self/fd/7", &bundle.id, "/bin/ls"]).fails_with(&["/proc/self/fd/7"]);
+    bundle
+        .runtime(&["exec", "--cwd", "/proc/self/fd/7", &bundle.id, "/bin/ls"])
+        .fails_with(&["/proc/self/fd/7"]);
     // Through a link of the image, too.
     symlink("/proc/self/fd/7/../../..", bundle.root().join("way-out")).unwrap();
     bundle.runtime(&["exec", "--cwd", "/way-out", &bundle.id, "/bin/ls"]).fails_with(&["/way-out"]);
@@ -140,7 +149,9 @@ fn a_mount_point_exchanged_meanwhile_never_reaches_the_host() {
     let swapping = {
         let stop = Arc::clone(&stop);
         std::thread::spawn(move || {
-            let directory = rustix::fs::open(&root, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+            let directory =
+                rustix::fs::open(&root, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())
+                    .unwrap();
             while !stop.load(Ordering::Relaxed) {
                 let flags = rustix::fs::RenameFlags::EXCHANGE;
                 rustix::fs::renameat_with(&directory, "swap", &directory, "other", flags).unwrap();

@@ -21,7 +21,19 @@ fn another_program_runs_beside_the_first() {
 fn user_directory_environment_and_process_file_are_taken() {
     let Some(bundle) = Bundle::program(&["/bin/sleep", "60"]) else { return };
     bundle.started();
-    let arguments = ["exec", "--user", "12:34", "--cwd", "/tmp", "--env", "A=b", &bundle.id, "/bin/sh", "-c", "id -u; id -g; pwd; echo $A"];
+    let arguments = [
+        "exec",
+        "--user",
+        "12:34",
+        "--cwd",
+        "/tmp",
+        "--env",
+        "A=b",
+        &bundle.id,
+        "/bin/sh",
+        "-c",
+        "id -u; id -g; pwd; echo $A",
+    ];
     assert_eq!(bundle.runtime(&arguments).ok(), "12\n34\n/tmp\nb\n");
     let process = json!({ "user": { "uid": 5, "gid": 6 }, "args": ["/bin/id", "-u"], "cwd": "/" });
     fs::write(bundle.path().join("process.json"), process.to_string()).unwrap();
@@ -35,8 +47,14 @@ fn a_missing_program_and_a_stopped_container_are_told_apart() {
     let said = bundle.runtime(&["exec", &bundle.id, "nothing"]).fails_with(&["nothing", "PATH"]);
     assert_eq!(said.code, 127);
     fs::write(bundle.root().join("bin/odd"), "odd").unwrap();
-    fs::set_permissions(bundle.root().join("bin/odd"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let said = bundle.runtime(&["exec", &bundle.id, "odd"]).fails_with(&["neither a program nor a script"]);
+    fs::set_permissions(
+        bundle.root().join("bin/odd"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let said = bundle
+        .runtime(&["exec", &bundle.id, "odd"])
+        .fails_with(&["neither a program nor a script"]);
     assert_eq!(said.code, 126);
     bundle.runtime(&["kill", &bundle.id, "9"]).ok();
     bundle.wait();
@@ -70,10 +88,15 @@ fn read_until(terminal: &mut fs::File, wanted: &str) -> String {
 
 #[test]
 fn a_terminal_is_the_containers_own_and_its_size_is_set() {
-    let Some(mut bundle) = Bundle::script("tty; stty size; test -c /dev/console && echo console; read line; echo got $line") else { return };
+    let Some(mut bundle) = Bundle::script(
+        "tty; stty size; test -c /dev/console && echo console; read line; echo got $line",
+    ) else {
+        return;
+    };
     bundle.config["process"]["terminal"] = json!(true);
     bundle.config["process"]["consoleSize"] = json!({ "height": 30, "width": 100 });
-    let mut terminal = terminal_of(&bundle, &["create", "--console-socket", "console.sock", &bundle.id]);
+    let mut terminal =
+        terminal_of(&bundle, &["create", "--console-socket", "console.sock", &bundle.id]);
     bundle.runtime(&["start", &bundle.id]).ok();
     let seen = read_until(&mut terminal, "console\r\n");
     assert!(seen.contains("/dev/pts/0\r\n30 100\r\n"), "{seen}");
@@ -87,14 +110,26 @@ fn a_terminal_that_nobody_takes_is_refused() {
     bundle.config["process"]["terminal"] = json!(true);
     bundle.run().fails_with(&["process.terminal is set"]);
     bundle.config["process"]["terminal"] = json!(false);
-    bundle.runtime(&["create", "--console-socket", "nowhere.sock", &bundle.id]).fails_with(&["process.terminal is not set"]);
+    bundle
+        .runtime(&["create", "--console-socket", "nowhere.sock", &bundle.id])
+        .fails_with(&["process.terminal is not set"]);
 }
 
 #[test]
 fn a_program_that_joins_gets_a_terminal_of_the_container() {
     let Some(bundle) = Bundle::program(&["/bin/sleep", "60"]) else { return };
     bundle.started();
-    let arguments = ["exec", "--tty", "--detach", "--console-socket", "console.sock", &bundle.id, "/bin/sh", "-c", "tty; read x; echo got $x"];
+    let arguments = [
+        "exec",
+        "--tty",
+        "--detach",
+        "--console-socket",
+        "console.sock",
+        &bundle.id,
+        "/bin/sh",
+        "-c",
+        "tty; read x; echo got $x",
+    ];
     let mut terminal = terminal_of(&bundle, &arguments);
     read_until(&mut terminal, "/dev/pts/0");
     terminal.write_all(b"word\n").unwrap();

@@ -93,23 +93,24 @@ fn hooks_run_in_order_and_are_told_the_state() {
     assert_eq!(bundle.run().ok(), "inside\n");
     let seen = fs::read_to_string(log).unwrap();
     let seen: Vec<&str> = seen.lines().collect();
-    assert_eq!(seen, [
-        "prestart \"status\":\"creating\"",
-        "createRuntime \"status\":\"creating\"",
-        "createContainer \"status\":\"creating\"",
-        "poststart \"status\":\"running\"",
-        "poststop \"status\":\"stopped\"",
-    ]);
+    assert_eq!(
+        seen,
+        [
+            "prestart \"status\":\"creating\"",
+            "createRuntime \"status\":\"creating\"",
+            "createContainer \"status\":\"creating\"",
+            "poststart \"status\":\"running\"",
+            "poststop \"status\":\"stopped\"",
+        ]
+    );
 }
 
 #[test]
 fn a_failing_hook_or_one_that_takes_too_long_stops_the_creation() {
     let Some(mut bundle) = Bundle::program(&["/bin/true"]) else { return };
-    bundle.config["hooks"] =
-        json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", "echo no luck >&2; exit 3"] }] });
+    bundle.config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", "echo no luck >&2; exit 3"] }] });
     bundle.run().fails_with(&["createRuntime hook /bin/sh", "code 3", "no luck"]);
-    bundle.config["hooks"] =
-        json!({ "createContainer": [{ "path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1 }] });
+    bundle.config["hooks"] = json!({ "createContainer": [{ "path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1 }] });
     bundle.run().fails_with(&["createContainer hook /bin/sleep", "timeout of 1 s"]);
     bundle.runtime(&["state", &bundle.id]).fails_with(&["does not exist"]);
 }
@@ -121,7 +122,13 @@ fn a_configuration_that_cannot_be_done_names_every_problem() {
     bundle.config["process"]["cwd"] = json!("relative");
     bundle.config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" });
     bundle.mounts().push(json!({ "destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"] }));
-    bundle.run().fails_with(&["linux.intelRdt", "process.cwd", "vm.swappiness", "tmpcopyup", "mounts["]);
+    bundle.run().fails_with(&[
+        "linux.intelRdt",
+        "process.cwd",
+        "vm.swappiness",
+        "tmpcopyup",
+        "mounts[",
+    ]);
     bundle.runtime(&["state", &bundle.id]).fails_with(&["does not exist"]);
 }
 
@@ -130,8 +137,11 @@ fn the_log_has_the_error_as_json() {
     let Some(bundle) = Bundle::program(&["/bin/true"]) else { return };
     let log = bundle.path().join("log.json");
     let log_text = log.to_str().unwrap();
-    bundle.runtime(&["--log", log_text, "--log-format", "json", "state", "nope"]).fails_with(&["does not exist"]);
-    let entry: serde_json::Value = serde_json::from_str(&fs::read_to_string(&log).unwrap()).unwrap();
+    bundle
+        .runtime(&["--log", log_text, "--log-format", "json", "state", "nope"])
+        .fails_with(&["does not exist"]);
+    let entry: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&log).unwrap()).unwrap();
     assert_eq!(entry["level"], "error");
     assert!(entry["msg"].as_str().unwrap().contains("nope"));
     bundle.runtime(&["--systemd-cgroup", "list"]).fails_with(&["--systemd-cgroup"]);
@@ -149,8 +159,16 @@ fn descriptors_of_the_caller_do_not_reach_the_program_unless_asked_for() {
         let path = format!("exec 3</proc/self/fd/{raw} 7</dev/null; exec \"$@\"");
         let _kept = &reader;
         // The shell opens 3 and 7 for the runtime.
-        let path = path.replace(&format!("/proc/self/fd/{raw}"), bundle.path().join("passed").to_str().unwrap());
-        let mut inner = bundle.command(&["run", "--preserve-fds", if preserve { "1" } else { "0" }, &bundle.id]);
+        let path = path.replace(
+            &format!("/proc/self/fd/{raw}"),
+            bundle.path().join("passed").to_str().unwrap(),
+        );
+        let mut inner = bundle.command(&[
+            "run",
+            "--preserve-fds",
+            if preserve { "1" } else { "0" },
+            &bundle.id,
+        ]);
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", &path, "sh"]).arg(inner.get_program()).args(inner.get_args());
         shell.current_dir(bundle.path()).output().map(|output| {

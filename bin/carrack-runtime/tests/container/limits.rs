@@ -16,21 +16,29 @@ fn limits_are_written_and_updated() {
     let Some(mut bundle) = Bundle::program(&["/bin/sleep", "60"]) else { return };
     bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 32 << 20 });
     bundle.config["linux"]["resources"]["pids"] = json!({ "limit": 20 });
-    bundle.config["linux"]["resources"]["cpu"] = json!({ "quota": 50_000, "period": 100_000, "shares": 512 });
+    bundle.config["linux"]["resources"]["cpu"] =
+        json!({ "quota": 50_000, "period": 100_000, "shares": 512 });
     bundle.started();
     let memory = || setting(&bundle, "memory", "memory.limit_in_bytes", "memory.max");
     assert_eq!(memory(), (32 << 20).to_string());
     assert_eq!(setting(&bundle, "pids", "pids.max", "pids.max"), "20");
     let quota = setting(&bundle, "cpu", "cpu.cfs_quota_us", "cpu.max");
     assert!(quota.starts_with("50000"), "{quota}");
-    fs::write(bundle.path().join("resources"), json!({ "memory": { "limit": 48 << 20 } }).to_string()).unwrap();
+    fs::write(
+        bundle.path().join("resources"),
+        json!({ "memory": { "limit": 48 << 20 } }).to_string(),
+    )
+    .unwrap();
     bundle.runtime(&["update", "--resources", "resources", &bundle.id]).ok();
     assert_eq!(memory(), (48 << 20).to_string());
 }
 
 #[test]
 fn more_processes_than_allowed_are_refused() {
-    let Some(mut bundle) = Bundle::script("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo all") else { return };
+    let Some(mut bundle) = Bundle::script("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo all")
+    else {
+        return;
+    };
     bundle.config["linux"]["resources"]["pids"] = json!({ "limit": 4 });
     let said = bundle.run();
     assert!(!said.out.contains("all"), "{}", said.out);
@@ -39,7 +47,11 @@ fn more_processes_than_allowed_are_refused() {
 
 #[test]
 fn memory_over_the_limit_is_killed() {
-    let Some(mut bundle) = Bundle::script("dd if=/dev/zero of=/dev/null bs=64M count=1; echo $?; exit 7") else { return };
+    let Some(mut bundle) =
+        Bundle::script("dd if=/dev/zero of=/dev/null bs=64M count=1; echo $?; exit 7")
+    else {
+        return;
+    };
     bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 8 << 20, "swap": 8 << 20 });
     let said = bundle.run();
     // The kernel kills dd, or the shell with it.

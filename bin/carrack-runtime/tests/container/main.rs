@@ -2,7 +2,11 @@
 //!
 //! These need root, and the `busybox` of the package `busybox-static`, as the one program
 //! of their root file systems; without either they say so and pass.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly, and says when it skips")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may fail loudly, and says when it skips"
+)]
 
 mod escapes;
 mod exec;

@@ -18,12 +18,21 @@ fn the_program_sees_its_own_namespaces() {
 
 #[test]
 fn the_program_has_dockers_capabilities_and_a_seccomp_filter() {
-    let Some(bundle) = Bundle::script("grep -E '^(Cap|Seccomp:)' /proc/self/status") else { return };
+    let Some(bundle) = Bundle::script("grep -E '^(Cap|Seccomp:)' /proc/self/status") else {
+        return;
+    };
     let out = bundle.run().ok();
-    for line in ["CapBnd:\t00000000a80425fb", "CapEff:\t00000000a80425fb", "CapAmb:\t0000000000000000", "Seccomp:\t2"] {
+    for line in [
+        "CapBnd:\t00000000a80425fb",
+        "CapEff:\t00000000a80425fb",
+        "CapAmb:\t0000000000000000",
+        "Seccomp:\t2",
+    ] {
         assert!(out.contains(line), "{line:?} is not in {out}");
     }
-    let Some(mut bundle) = Bundle::script("grep -E '^(Cap|NoNewPrivs)' /proc/self/status") else { return };
+    let Some(mut bundle) = Bundle::script("grep -E '^(Cap|NoNewPrivs)' /proc/self/status") else {
+        return;
+    };
     bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
     bundle.config["process"]["noNewPrivileges"] = json!(true);
     let ambient = json!(["CAP_NET_BIND_SERVICE"]);
@@ -38,7 +47,9 @@ fn the_program_has_dockers_capabilities_and_a_seccomp_filter() {
 
 #[test]
 fn a_call_the_profile_forbids_fails() {
-    let Some(mut bundle) = Bundle::script("mkdir /tmp/x; echo $?; touch /tmp/y; echo $?") else { return };
+    let Some(mut bundle) = Bundle::script("mkdir /tmp/x; echo $?; touch /tmp/y; echo $?") else {
+        return;
+    };
     bundle.config["linux"]["seccomp"] = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95 }],
@@ -67,7 +78,10 @@ fn masked_paths_are_empty_and_read_only_paths_refuse_writes() {
 
 #[test]
 fn a_read_only_root_refuses_writes_and_its_mounts_do_not() {
-    let Some(mut bundle) = Bundle::script("touch /x || echo refused; touch /tmp/x && echo written") else { return };
+    let Some(mut bundle) = Bundle::script("touch /x || echo refused; touch /tmp/x && echo written")
+    else {
+        return;
+    };
     bundle.config["root"]["readonly"] = json!(true);
     bundle.mounts().push(json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "size=64k"] }));
     assert_eq!(bundle.run().ok(), "refused\nwritten\n");
@@ -93,29 +107,48 @@ fn bind_mounts_have_their_options_recursively_where_asked() {
 
 #[test]
 fn devices_are_there_and_work_and_others_are_refused() {
-    let script = "for d in null zero full random urandom tty; do stat -c '%n %t:%T %a' /dev/$d; done
+    let script =
+        "for d in null zero full random urandom tty; do stat -c '%n %t:%T %a' /dev/$d; done
         head -c 3 /dev/zero | wc -c; readlink /dev/stdin; readlink /dev/ptmx
         mknod /tmp/vda b 254 0; head -c1 /tmp/vda > /dev/null 2>&1 || echo forbidden";
     let Some(mut bundle) = Bundle::script(script) else { return };
     bundle.config["linux"]["devices"] =
         json!([{ "path": "/dev/odd/pipe", "type": "p", "fileMode": 384, "uid": 7, "gid": 8 }]);
-    bundle.config["process"]["args"][2] = json!(format!("{script}; stat -c '%F %a %u %g' /dev/odd/pipe"));
+    bundle.config["process"]["args"][2] =
+        json!(format!("{script}; stat -c '%F %a %u %g' /dev/odd/pipe"));
     let out = bundle.run().ok();
-    assert_eq!(out.lines().collect::<Vec<_>>(), [
-        "/dev/null 1:3 666", "/dev/zero 1:5 666", "/dev/full 1:7 666", "/dev/random 1:8 666",
-        "/dev/urandom 1:9 666", "/dev/tty 5:0 666", "3", "/proc/self/fd/0", "pts/ptmx", "forbidden",
-        "fifo 600 7 8",
-    ]);
+    assert_eq!(
+        out.lines().collect::<Vec<_>>(),
+        [
+            "/dev/null 1:3 666",
+            "/dev/zero 1:5 666",
+            "/dev/full 1:7 666",
+            "/dev/random 1:8 666",
+            "/dev/urandom 1:9 666",
+            "/dev/tty 5:0 666",
+            "3",
+            "/proc/self/fd/0",
+            "pts/ptmx",
+            "forbidden",
+            "fifo 600 7 8",
+        ]
+    );
 }
 
 #[test]
 fn a_network_namespace_made_by_others_is_joined() {
     let Some(mut bundle) = Bundle::script("readlink /proc/self/ns/net") else { return };
-    let mut holder = std::process::Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap();
+    let mut holder =
+        std::process::Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap();
     let path = format!("/proc/{}/ns/net", holder.id());
     let own = fs::read_link("/proc/self/ns/net").unwrap();
     // The holder is there when its namespace is not ours any more.
-    let wanted = std::iter::repeat_with(|| { std::thread::yield_now(); fs::read_link(&path).unwrap() }).find(|found| *found != own).unwrap();
+    let wanted = std::iter::repeat_with(|| {
+        std::thread::yield_now();
+        fs::read_link(&path).unwrap()
+    })
+    .find(|found| *found != own)
+    .unwrap();
     for namespace in bundle.config["linux"]["namespaces"].as_array_mut().unwrap() {
         if namespace["type"] == "network" {
             namespace["path"] = json!(path);
@@ -129,8 +162,13 @@ fn a_network_namespace_made_by_others_is_joined() {
 
 #[test]
 fn settings_of_the_kernel_stay_in_the_container() {
-    let Some(mut bundle) = Bundle::script("cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax") else { return };
-    bundle.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_default_ttl": "33", "kernel/msgmax": "4242" });
+    let Some(mut bundle) =
+        Bundle::script("cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax")
+    else {
+        return;
+    };
+    bundle.config["linux"]["sysctl"] =
+        json!({ "net.ipv4.ip_default_ttl": "33", "kernel/msgmax": "4242" });
     assert_eq!(bundle.run().ok(), "33\n4242\n");
     assert_ne!(fs::read_to_string("/proc/sys/kernel/msgmax").unwrap(), "4242\n");
 }
@@ -139,12 +177,21 @@ fn settings_of_the_kernel_stay_in_the_container() {
 fn user_groups_umask_directory_and_home_are_set() {
     let script = "id -u; id -g; id -G; umask; pwd; echo $HOME; ulimit -n";
     let Some(mut bundle) = Bundle::script(script) else { return };
-    fs::write(bundle.root().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv/web:/bin/sh\n").unwrap();
-    bundle.config["process"]["user"] = json!({ "uid": 33, "gid": 33, "umask": 63, "additionalGids": [5, 6] });
+    fs::write(
+        bundle.root().join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv/web:/bin/sh\n",
+    )
+    .unwrap();
+    bundle.config["process"]["user"] =
+        json!({ "uid": 33, "gid": 33, "umask": 63, "additionalGids": [5, 6] });
     bundle.config["process"]["cwd"] = json!("/srv/not/there/yet");
-    bundle.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "hard": 512, "soft": 256 }]);
+    bundle.config["process"]["rlimits"] =
+        json!([{ "type": "RLIMIT_NOFILE", "hard": 512, "soft": 256 }]);
     let out = bundle.run().ok();
-    assert_eq!(out.lines().collect::<Vec<_>>(), ["33", "33", "33 5 6", "0077", "/srv/not/there/yet", "/srv/web", "256"]);
+    assert_eq!(
+        out.lines().collect::<Vec<_>>(),
+        ["33", "33", "33 5 6", "0077", "/srv/not/there/yet", "/srv/web", "256"]
+    );
 }
 
 #[test]
@@ -154,7 +201,11 @@ fn what_is_wrong_with_a_program_is_said() {
     let bin = bundle.root().join("bin");
     let cases: [(&str, &[u8], &str); 5] = [
         ("crlf", b"#!/bin/sh\r\necho hi\r\n", "carriage return"),
-        ("interpreter", b"#!/usr/bin/python9\n", "its interpreter /usr/bin/python9 is not in the image"),
+        (
+            "interpreter",
+            b"#!/usr/bin/python9\n",
+            "its interpreter /usr/bin/python9 is not in the image",
+        ),
         ("empty", b"", "the file is empty"),
         ("text", b"hello", "neither a program nor a script"),
         ("plain", b"#!/bin/sh\n", "Permission denied"),
@@ -162,7 +213,8 @@ fn what_is_wrong_with_a_program_is_said() {
     for (name, content, words) in cases {
         fs::write(bin.join(name), content).unwrap();
         let mode = if name == "plain" { 0o644 } else { 0o755 };
-        fs::set_permissions(bin.join(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        fs::set_permissions(bin.join(name), std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
         bundle.config["process"]["args"] = json!([format!("/bin/{name}")]);
         let said = bundle.run().fails_with(&[words]);
         assert!(matches!(said.code, 1 | 126), "for {name}: {}", said.code);
@@ -189,8 +241,23 @@ fn a_profile_that_allows_only_what_the_program_needs_is_enough() {
             bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
             bundle.config["process"]["user"] = json!({ "uid": uid, "gid": uid });
             let needed = [
-                "execve", "brk", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "readlink",
-                "readlinkat", "getrandom", "mprotect", "getuid", "exit_group", "capset", "prctl", "mmap", "uname",
+                "execve",
+                "brk",
+                "arch_prctl",
+                "set_tid_address",
+                "set_robust_list",
+                "rseq",
+                "prlimit64",
+                "readlink",
+                "readlinkat",
+                "getrandom",
+                "mprotect",
+                "getuid",
+                "exit_group",
+                "capset",
+                "prctl",
+                "mmap",
+                "uname",
             ];
             bundle.config["linux"]["seccomp"] = json!({
                 "defaultAction": "SCMP_ACT_ERRNO",

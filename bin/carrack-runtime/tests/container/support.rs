@@ -78,9 +78,9 @@ impl Bundle {
         }
         fs::copy(busybox, root.join("bin/busybox")).unwrap();
         for name in [
-            "sh", "cat", "ls", "id", "echo", "sleep", "true", "false", "grep", "head", "hostname", "mount", "ps",
-            "env", "dd", "touch", "stat", "readlink", "kill", "mkdir", "rm", "wc", "tty", "stty", "umask", "mknod",
-            "ulimit", "chmod", "ln",
+            "sh", "cat", "ls", "id", "echo", "sleep", "true", "false", "grep", "head", "hostname",
+            "mount", "ps", "env", "dd", "touch", "stat", "readlink", "kill", "mkdir", "rm", "wc",
+            "tty", "stty", "umask", "mknod", "ulimit", "chmod", "ln",
         ] {
             symlink("busybox", root.join("bin").join(name)).unwrap();
         }
@@ -107,7 +107,11 @@ impl Bundle {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         fs::write(self.path().join("config.json"), self.config.to_string()).unwrap();
         let mut command = Command::new(RUNTIME);
-        command.arg("--root").arg(self.path().join("state")).args(arguments).current_dir(self.path());
+        command
+            .arg("--root")
+            .arg(self.path().join("state"))
+            .args(arguments)
+            .current_dir(self.path());
         command.stdin(Stdio::null());
         command
     }

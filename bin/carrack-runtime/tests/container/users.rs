@@ -42,7 +42,9 @@ fn root_in_a_user_namespace_is_somebody_else_outside() {
 fn a_program_joins_a_container_with_a_user_namespace() {
     let Some(bundle) = with_user_namespace("sleep 60") else { return };
     bundle.started();
-    let out = bundle.runtime(&["exec", &bundle.id, "/bin/sh", "-c", "id -u; cat /proc/self/uid_map; echo $$"]).ok();
+    let out = bundle
+        .runtime(&["exec", &bundle.id, "/bin/sh", "-c", "id -u; cat /proc/self/uid_map; echo $$"])
+        .ok();
     let fields: Vec<&str> = out.split_ascii_whitespace().collect();
     assert_eq!(fields[..4], ["0", "0", "200000", "1000"]);
 }

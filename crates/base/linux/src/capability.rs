@@ -62,10 +62,7 @@ pub fn parse(name: &str) -> Option<Set> {
 
 /// The names of a set's members, with `CAP_`, in the order of their numbers.
 pub fn names(set: Set) -> Vec<String> {
-    members(set)
-        .filter_map(|number| NAMES.get(number))
-        .map(|name| format!("CAP_{name}"))
-        .collect()
+    members(set).filter_map(|number| NAMES.get(number)).map(|name| format!("CAP_{name}")).collect()
 }
 
 /// Every name there is, with `CAP_`.

@@ -232,7 +232,9 @@ impl Group {
     /// As [`Self::freeze`].
     pub fn thaw(&self) -> Result<(), CgroupError> {
         match self.layout.version() {
-            Version::One => write_file(&self.directory_of("freezer")?.join("freezer.state"), "THAWED"),
+            Version::One => {
+                write_file(&self.directory_of("freezer")?.join("freezer.state"), "THAWED")
+            }
             Version::Two => v2::freeze(&self.unified_directory(), false),
         }
     }
@@ -245,7 +247,9 @@ impl Group {
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
         match self.layout.version() {
             Version::One => match self.directory_of("freezer") {
-                Ok(directory) => Ok(read_file(&directory.join("freezer.state"))?.trim() != "THAWED"),
+                Ok(directory) => {
+                    Ok(read_file(&directory.join("freezer.state"))?.trim() != "THAWED")
+                }
                 Err(_) => Ok(false),
             },
             Version::Two => {
@@ -357,7 +361,9 @@ fn signal_each(processes: &[Pid], signal: i32) -> Result<(), CgroupError> {
         match sent {
             // It ended between the listing and now.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-            Err(source) => return Err(CgroupError::Signal { pid: pid.as_raw_nonzero().get(), signal, source }),
+            Err(source) => {
+                return Err(CgroupError::Signal { pid: pid.as_raw_nonzero().get(), signal, source });
+            }
             Ok(()) => {}
         }
     }
@@ -397,7 +403,10 @@ fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
             Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
             Err(rustix::io::Errno::BUSY | rustix::io::Errno::INTR) => {}
             Err(error) => {
-                return Err(CgroupError::Remove { path: directory.to_owned(), source: error.into() });
+                return Err(CgroupError::Remove {
+                    path: directory.to_owned(),
+                    source: error.into(),
+                });
             }
         }
         let children = child_groups(directory);

@@ -223,7 +223,8 @@ pub fn reset_signals() -> io::Result<()> {
 pub fn block_signals() -> io::Result<()> {
     let all = every_signal();
     // SAFETY: `all` was filled; the old mask is not asked for.
-    let answer = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+    let answer =
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

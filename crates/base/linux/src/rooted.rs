@@ -160,7 +160,12 @@ impl RootedDir {
         self.make_directories_following(path, mode, MAX_LINKS)
     }
 
-    fn make_directories_following(&self, path: &Path, mode: u32, links: u32) -> io::Result<OwnedFd> {
+    fn make_directories_following(
+        &self,
+        path: &Path,
+        mode: u32,
+        links: u32,
+    ) -> io::Result<OwnedFd> {
         match self.directory(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             found => return found,
@@ -176,7 +181,8 @@ impl RootedDir {
         let directory = self.make_directories_following(parent, mode, links)?;
         match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {
-                let made = open_in(directory.as_fd(), Path::new(name), directory_flags(), Mode::empty())?;
+                let made =
+                    open_in(directory.as_fd(), Path::new(name), directory_flags(), Mode::empty())?;
                 rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?;
                 Ok(made)
             }
@@ -252,7 +258,12 @@ fn directory_flags() -> OFlags {
 }
 
 /// Opens `path` with `directory` as its root, again while others rename below it.
-fn open_in(directory: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+fn open_in(
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = flags | OFlags::CLOEXEC;

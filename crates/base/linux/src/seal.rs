@@ -45,7 +45,10 @@ fn copy_of(source: OwnedFd) -> io::Result<OwnedFd> {
         let chunk = usize::try_from(left).unwrap_or(usize::MAX);
         let sent = rustix::fs::sendfile(&copy, &source, None, chunk)?;
         if sent == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the program shrank while it was copied"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the program shrank while it was copied",
+            ));
         }
         left = left.saturating_sub(u64::try_from(sent).map_err(io::Error::other)?);
     }
@@ -77,7 +80,8 @@ fn is_sealed_file(file: &OwnedFd) -> io::Result<bool> {
     if rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SEALS)) {
         return Ok(true);
     }
-    let read_only = rustix::fs::fstatvfs(file)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    let read_only =
+        rustix::fs::fstatvfs(file)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
     Ok(read_only && rustix::fs::fstatfs(file)?.f_type == OVERLAY)
 }
 
@@ -138,9 +142,11 @@ mod tests {
         assert!(rustix::io::write(&copy, b"x").is_err());
         assert!(rustix::fs::ftruncate(&copy, 0).is_err());
         let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
-        std::fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| {
-            std::io::Write::write_all(&mut file, b"x")
-        }).unwrap_err();
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, b"x"))
+            .unwrap_err();
         let status = std::process::Command::new(&path).status().unwrap();
         assert!(status.success());
     }

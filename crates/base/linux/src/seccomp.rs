@@ -156,7 +156,9 @@ pub struct Profile {
 #[non_exhaustive]
 pub enum SeccompError {
     /// A condition on an argument that no call has.
-    #[error("compiling the seccomp profile: {name} has a condition on argument {argument}; arguments are numbered 0 to 5")]
+    #[error(
+        "compiling the seccomp profile: {name} has a condition on argument {argument}; arguments are numbered 0 to 5"
+    )]
     Argument {
         /// The call.
         name: String,
@@ -164,7 +166,9 @@ pub enum SeccompError {
         argument: u8,
     },
     /// More instructions than the kernel takes.
-    #[error("compiling the seccomp profile: {count} instructions are more than the kernel's 4096; use fewer conditions")]
+    #[error(
+        "compiling the seccomp profile: {count} instructions are more than the kernel's 4096; use fewer conditions"
+    )]
     TooLong {
         /// How many it came to.
         count: usize,
@@ -252,14 +256,15 @@ impl Profile {
         let mut calls = BTreeMap::new();
         for rule in &self.rules {
             for name in &rule.names {
-                if let Some(condition) = rule.conditions.iter().find(|condition| condition.argument > 5) {
+                if let Some(condition) =
+                    rule.conditions.iter().find(|condition| condition.argument > 5)
+                {
                     let argument = condition.argument;
                     return Err(SeccompError::Argument { name: name.clone(), argument });
                 }
                 let Some(number) = architecture.number(name) else { continue };
-                let verdict = calls
-                    .entry(number)
-                    .or_insert_with(|| Verdict::undecided(self.default.value()));
+                let verdict =
+                    calls.entry(number).or_insert_with(|| Verdict::undecided(self.default.value()));
                 verdict.add(&rule.conditions, rule.action.value());
             }
         }

@@ -34,8 +34,12 @@ const MAX_MESSAGE: usize = 16 << 10;
 
 impl Channel {
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (one, other) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         Ok((Self(one), Self(other)))
     }
 
@@ -50,7 +54,8 @@ impl Channel {
         };
         let mut bytes = vec![tag];
         bytes.extend(payload.into_iter().take(MAX_MESSAGE - 1));
-        let descriptors: Vec<BorrowedFd<'_>> = descriptor.into_iter().map(std::os::fd::AsFd::as_fd).collect();
+        let descriptors: Vec<BorrowedFd<'_>> =
+            descriptor.into_iter().map(std::os::fd::AsFd::as_fd).collect();
         socket::send(&self.0, &bytes, &descriptors)?;
         Ok(())
     }

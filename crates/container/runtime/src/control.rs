@@ -71,17 +71,30 @@ fn cgroup(attempt: &'static str) -> impl FnOnce(CgroupError) -> ControlError {
     move |source| ControlError::Cgroup { attempt, source }
 }
 
-pub(crate) fn kill(runtime: &Runtime, id: &ContainerId, signal: i32, all: bool) -> Result<(), ControlError> {
+pub(crate) fn kill(
+    runtime: &Runtime,
+    id: &ContainerId,
+    signal: i32,
+    all: bool,
+) -> Result<(), ControlError> {
     const ATTEMPT: &str = "signalling";
     let (record, state) = find(runtime, id, ATTEMPT)?;
     if all {
-        return Runtime::group(&record).and_then(|group| group.signal_all(signal)).map_err(cgroup(ATTEMPT));
+        return Runtime::group(&record)
+            .and_then(|group| group.signal_all(signal))
+            .map_err(cgroup(ATTEMPT));
     }
-    let opened = record.open().map_err(|source| ControlError::Signal { signal, id: id.to_string(), source })?;
+    let opened = record.open().map_err(|source| ControlError::Signal {
+        signal,
+        id: id.to_string(),
+        source,
+    })?;
     let Some((_, pidfd)) = opened else { return Err(wrong_status(ATTEMPT, &state)) };
     match process::signal(pidfd.as_fd(), signal) {
         Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(wrong_status(ATTEMPT, &state)),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+            return Err(wrong_status(ATTEMPT, &state));
+        }
         Err(source) => return Err(ControlError::Signal { signal, id: id.to_string(), source }),
     }
     // What stands still takes even a kill only when it moves again.
@@ -104,7 +117,9 @@ pub(crate) fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result
         return Err(DeleteError::NotStopped { id: id.to_string(), status: state.status });
     }
     let group = Runtime::group(&record)?;
-    if let Some((pid, pidfd)) = record.open().map_err(|source| StateError::Record { path: directory.clone(), source })? {
+    if let Some((pid, pidfd)) =
+        record.open().map_err(|source| StateError::Record { path: directory.clone(), source })?
+    {
         end(id, pid, &pidfd, state.status == Status::Paused, || group.thaw())?;
     }
     if group.exists() {
@@ -131,7 +146,9 @@ fn end(
     let mut watched = [PollFd::new(pidfd, PollFlags::IN)];
     match rustix::event::poll(&mut watched, Some(&time)) {
         Ok(1..) => Ok(()),
-        Ok(0) | Err(_) => Err(DeleteError::Alive { id: id.to_string(), pid: pid.as_raw_nonzero().get() }),
+        Ok(0) | Err(_) => {
+            Err(DeleteError::Alive { id: id.to_string(), pid: pid.as_raw_nonzero().get() })
+        }
     }
 }
 
@@ -194,7 +211,7 @@ pub(crate) fn update(
     if state.status == Status::Stopped {
         return Err(wrong_status(ATTEMPT, &state));
     }
-    let limits =
-        plan::plan_limits(resources).map_err(|source| ControlError::Spec { attempt: ATTEMPT, source })?;
+    let limits = plan::plan_limits(resources)
+        .map_err(|source| ControlError::Spec { attempt: ATTEMPT, source })?;
     Runtime::group(&record).and_then(|group| group.apply(&limits)).map_err(cgroup(ATTEMPT))
 }

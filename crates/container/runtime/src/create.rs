@@ -41,7 +41,10 @@ pub(crate) fn read_spec(path: &Path) -> Result<(oci::Spec, Vec<u8>), SpecError> 
     Ok((spec, bytes))
 }
 
-pub(crate) fn create(runtime: &Runtime, request: CreateRequest<'_>) -> Result<Created, CreateError> {
+pub(crate) fn create(
+    runtime: &Runtime,
+    request: CreateRequest<'_>,
+) -> Result<Created, CreateError> {
     let bundle = fs::canonicalize(request.bundle)
         .map_err(host(format!("opening the bundle {}", request.bundle.display())))?;
     let (spec, bytes) = read_spec(&bundle.join(CONFIG))?;
@@ -138,7 +141,11 @@ impl Making {
             .map_err(host("opening /dev/null"))?;
         self.group.create()?;
         self.group.apply(&self.plan.limits)?;
-        let init = request.init.map(|init| init.try_clone_to_owned()).transpose().map_err(host("keeping the init program"))?;
+        let init = request
+            .init
+            .map(|init| init.try_clone_to_owned())
+            .transpose()
+            .map_err(host("keeping the init program"))?;
         let prepared = Prepared::new(&self.plan, &self.layout, &self.group, streams, init)?;
         let listener = socket::listen_in(self.directory.handle.as_fd(), START_SOCKET.as_ref())
             .map_err(host("making the socket the container waits at"))?;
@@ -218,7 +225,9 @@ impl Making {
                     channel.send(&Message::Hooked).map_err(host(talk))?;
                 }
                 Some(Message::Failed(failure)) => return Err(CreateError::Inside(failure)),
-                Some(_) => return Err(host(talk)(io::Error::other("it said something unexpected"))),
+                Some(_) => {
+                    return Err(host(talk)(io::Error::other("it said something unexpected")));
+                }
                 None => return Err(died(child)),
             }
         };
@@ -227,7 +236,8 @@ impl Making {
         self.record.process = Some(RecordedProcess { pid: pid.as_raw_nonzero().get(), started });
         self.record.write(&self.directory.path)?;
         if let Some(path) = pid_file {
-            crate::write_pid_file(path, pid).map_err(host(format!("writing {}", path.display())))?;
+            crate::write_pid_file(path, pid)
+                .map_err(host(format!("writing {}", path.display())))?;
         }
         Ok(console)
     }
@@ -244,7 +254,8 @@ impl Making {
     fn adjust(&self, pid: Pid) -> Result<(), CreateError> {
         let Some(process) = &self.plan.process else { return Ok(()) };
         if let Some(score) = process.oom_score_adj {
-            adjust_oom_score(pid, score).map_err(host(format!("setting the out-of-memory score to {score}")))?;
+            adjust_oom_score(pid, score)
+                .map_err(host(format!("setting the out-of-memory score to {score}")))?;
         }
         if self.plan.has_user_namespace() {
             for limit in &process.rlimits {
@@ -317,7 +328,8 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
     if !record.has_process {
         return Err(StartError::NoProcess { id: id.to_string() });
     }
-    let answer = ask_to_start(&directory).map_err(|source| StartError::Talk { id: id.to_string(), source })?;
+    let answer = ask_to_start(&directory)
+        .map_err(|source| StartError::Talk { id: id.to_string(), source })?;
     if !answer.is_empty() {
         return Err(StartError::Inside(Failure::decode(&answer)));
     }

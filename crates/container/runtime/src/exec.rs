@@ -24,7 +24,11 @@ fn host(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> ExecError {
     move |source| ExecError::Host { attempt, source }
 }
 
-pub(crate) fn exec(runtime: &Runtime, id: &ContainerId, request: ExecRequest<'_>) -> Result<Executed, ExecError> {
+pub(crate) fn exec(
+    runtime: &Runtime,
+    id: &ContainerId,
+    request: ExecRequest<'_>,
+) -> Result<Executed, ExecError> {
     let record = runtime.record(id)?;
     let state = control::state(runtime, id)?;
     let not_running = || ExecError::NotRunning { id: id.to_string(), status: state.status };
@@ -49,13 +53,18 @@ pub(crate) fn exec(runtime: &Runtime, id: &ContainerId, request: ExecRequest<'_>
     };
     let executed = guest.start(request.preserve_fds)?;
     if let Some(path) = request.pid_file {
-        crate::write_pid_file(path, executed.pid).map_err(host(format!("writing {}", path.display())))?;
+        crate::write_pid_file(path, executed.pid)
+            .map_err(host(format!("writing {}", path.display())))?;
     }
     Ok(executed)
 }
 
 /// With the container's own seccomp profile, which holds for whatever runs in it.
-fn plan_process(runtime: &Runtime, id: &ContainerId, request: &ExecRequest<'_>) -> Result<ProcessPlan, ExecError> {
+fn plan_process(
+    runtime: &Runtime,
+    id: &ContainerId,
+    request: &ExecRequest<'_>,
+) -> Result<ProcessPlan, ExecError> {
     let (spec, _) = read_spec(&runtime.directory(id).join(CONFIG))?;
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let plan = plan::plan_process(request.process, seccomp)?;
@@ -64,8 +73,15 @@ fn plan_process(runtime: &Runtime, id: &ContainerId, request: &ExecRequest<'_>) 
 
 /// The namespaces a process has that are not ours.
 fn foreign(process: Pid) -> io::Result<Kinds> {
-    let all =
-        [Kinds::USER, Kinds::MOUNT, Kinds::PID, Kinds::NETWORK, Kinds::IPC, Kinds::UTS, Kinds::CGROUP];
+    let all = [
+        Kinds::USER,
+        Kinds::MOUNT,
+        Kinds::PID,
+        Kinds::NETWORK,
+        Kinds::IPC,
+        Kinds::UTS,
+        Kinds::CGROUP,
+    ];
     let mut kinds = Kinds::empty();
     for kind in all {
         let theirs = namespace::open_of(process, kind)?;
@@ -120,18 +136,23 @@ impl Guest {
         };
         let cgroup = self.group.handle()?;
         let birth = Birth { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..Birth::default() };
-        joined.within(|| process::start(birth, || newcomer.run())).map_err(host("starting a process"))
+        joined
+            .within(|| process::start(birth, || newcomer.run()))
+            .map_err(host("starting a process"))
     }
 
     fn accompany(&self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>, ExecError> {
         let talk = "talking to the new process";
         if let Some(score) = self.process.oom_score_adj {
-            adjust_oom_score(child.pid(), score).map_err(host(format!("setting the out-of-memory score to {score}")))?;
+            adjust_oom_score(child.pid(), score)
+                .map_err(host(format!("setting the out-of-memory score to {score}")))?;
         }
         if self.kinds.contains(Kinds::USER) {
             for limit in &self.process.rlimits {
                 rustix::process::prlimit(Some(child.pid()), limit.resource, rlimit(limit))
-                    .map_err(|error| host(format!("limiting {:?}", limit.resource))(error.into()))?;
+                    .map_err(|error| {
+                        host(format!("limiting {:?}", limit.resource))(error.into())
+                    })?;
             }
         }
         if self.group.version() == Version::One {
@@ -143,7 +164,9 @@ impl Guest {
             match channel.receive().map_err(host(talk))? {
                 Some(Message::Ready(terminal)) => console = terminal,
                 Some(Message::Failed(failure)) => return Err(ExecError::Inside(failure)),
-                Some(_) => return Err(host(talk)(io::Error::other("it said something unexpected"))),
+                Some(_) => {
+                    return Err(host(talk)(io::Error::other("it said something unexpected")));
+                }
                 // The socket closed with the change of program.
                 None => return Ok(console),
             }

@@ -41,7 +41,9 @@ impl Hooks {
 
     /// Whether creation has to stop for any of them.
     pub(crate) fn any_before_start(&self) -> bool {
-        !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.create_container.is_empty())
+        !(self.prestart.is_empty()
+            && self.create_runtime.is_empty()
+            && self.create_container.is_empty())
     }
 }
 
@@ -71,7 +73,11 @@ fn run_one(stage: &'static str, hook: &oci::Hook, state: &str) -> Result<(), Hoo
     let Some(exit) = ended else {
         child.kill().map_err(failed)?;
         child.wait().map_err(failed)?;
-        return Err(HookError::TimedOut { stage, path: path.clone(), seconds: hook.timeout().unwrap_or_default() });
+        return Err(HookError::TimedOut {
+            stage,
+            path: path.clone(),
+            seconds: hook.timeout().unwrap_or_default(),
+        });
     };
     let code = exit.shell_code();
     if code == 0 {

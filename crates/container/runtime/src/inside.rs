@@ -103,8 +103,10 @@ impl Inside<'_> {
     fn attach_root(&self) -> Result<RootedDir, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let host = rustix::fs::open("/", flags, Mode::empty()).attempt(|| "opening /".into())?;
-        let root = self.prepared.root.try_clone().attempt(|| "keeping the root file system".into())?;
-        mount::attach(root.as_fd(), host.as_fd()).attempt(|| "mounting the root file system".into())?;
+        let root =
+            self.prepared.root.try_clone().attempt(|| "keeping the root file system".into())?;
+        mount::attach(root.as_fd(), host.as_fd())
+            .attempt(|| "mounting the root file system".into())?;
         Ok(RootedDir::from_fd(root))
     }
 
@@ -131,10 +133,12 @@ impl Inside<'_> {
             Some(_) | None => None,
         };
         if let Some(name) = &self.plan.hostname {
-            rustix::system::sethostname(name.as_bytes()).attempt(|| format!("setting the host name {name}"))?;
+            rustix::system::sethostname(name.as_bytes())
+                .attempt(|| format!("setting the host name {name}"))?;
         }
         if let Some(name) = &self.plan.domainname {
-            rustix::system::setdomainname(name.as_bytes()).attempt(|| format!("setting the domain name {name}"))?;
+            rustix::system::setdomainname(name.as_bytes())
+                .attempt(|| format!("setting the domain name {name}"))?;
         }
         user::write_sysctls(&self.plan.sysctls)?;
         if let Some(process) = &self.plan.process {
@@ -191,7 +195,9 @@ impl Inside<'_> {
     /// Waits for the start, and becomes the program.
     fn wait_and_become(&self) {
         loop {
-            let Ok(starter) = rustix::net::accept_with(self.listener, rustix::net::SocketFlags::CLOEXEC) else {
+            let Ok(starter) =
+                rustix::net::accept_with(self.listener, rustix::net::SocketFlags::CLOEXEC)
+            else {
                 continue; // Interrupted, or the starter left before we looked.
             };
             let mut request = [0; 1];
@@ -252,7 +258,8 @@ impl Newcomer<'_> {
     fn join(&self) -> Result<(), Failure> {
         process::set_undumpable().attempt(|| "hiding from the container's processes".into())?;
         expect(self.channel, |message| matches!(message, Message::Joined))?;
-        namespace::enter_of(self.first, self.kinds).attempt(|| "entering the container's namespaces".into())?;
+        namespace::enter_of(self.first, self.kinds)
+            .attempt(|| "entering the container's namespaces".into())?;
         if self.kinds.contains(Kinds::USER) {
             user::become_mapped_root()?;
         }
@@ -260,11 +267,14 @@ impl Newcomer<'_> {
         user::new_session_keyring()?;
         self.streams.install().attempt(|| "installing standard streams".into())?;
         if self.process.terminal {
-            let root = RootedDir::open(Path::new("/")).attempt(|| "opening the container's root".into())?;
+            let root = RootedDir::open(Path::new("/"))
+                .attempt(|| "opening the container's root".into())?;
             let terminal = console::open_pair(&root, self.process)?;
             console::install(&terminal)?;
             let master = Some(terminal.master);
-            self.channel.send(&Message::Ready(master)).attempt(|| "handing over the terminal".into())?;
+            self.channel
+                .send(&Message::Ready(master))
+                .attempt(|| "handing over the terminal".into())?;
         }
         Ok(())
     }
@@ -275,7 +285,9 @@ fn expect(channel: &Channel, wanted: impl Fn(&Message) -> bool) -> Result<(), Fa
         Ok(Some(message)) if wanted(&message) => Ok(()),
         // The runtime was killed: nobody will ever start this container.
         Ok(None) => process::leave(1),
-        Ok(Some(message)) => Err(Failure::refused("talking to the runtime", format!("it said {message:?}"))),
+        Ok(Some(message)) => {
+            Err(Failure::refused("talking to the runtime", format!("it said {message:?}")))
+        }
         Err(error) => Err(Failure::new("talking to the runtime", &error)),
     }
 }
@@ -285,13 +297,18 @@ fn make_working_directory(root: &RootedDir, cwd: &Path) -> Result<(), Failure> {
     match root.make_directories(cwd, 0o755) {
         Ok(_) => Ok(()),
         // A file system that takes no writes may still hold it for the user; chdir decides.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM)) => Ok(()),
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM)) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(working_directory_failure(cwd, &error)),
     }
 }
 
 fn working_directory_failure(cwd: &Path, error: &std::io::Error) -> Failure {
-    let failure = Failure::new(format!("changing to the working directory {}", cwd.display()), error);
+    let failure =
+        Failure::new(format!("changing to the working directory {}", cwd.display()), error);
     match error.raw_os_error() {
         Some(libc::ELOOP) => failure.hint("it leads through a link of /proc, out of the container"),
         _ => failure,
@@ -337,7 +354,10 @@ impl Finish<'_> {
     }
 
     /// Capabilities and filter, in the order that each needs the other.
-    fn give_up_privileges(&self, hooks: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    fn give_up_privileges(
+        &self,
+        hooks: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let process = self.process;
         if process.no_new_privileges {
             rustix::thread::set_no_new_privs(true).attempt(|| "setting no_new_privs".into())?;

@@ -22,8 +22,9 @@ impl Joined {
         wanted
             .iter()
             .map(|(kind, path)| {
-                let there = namespace::open(path)
-                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+                let there = namespace::open(path).map_err(|error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                })?;
                 Self::place(*kind, there)
             })
             .collect::<io::Result<_>>()
@@ -37,7 +38,11 @@ impl Joined {
     }
 
     fn place(kind: Kinds, there: OwnedFd) -> io::Result<Place> {
-        let back = if kind == Kinds::PID { namespace::open_for_children()? } else { namespace::open_own(kind)? };
+        let back = if kind == Kinds::PID {
+            namespace::open_for_children()?
+        } else {
+            namespace::open_own(kind)?
+        };
         Ok(Place { kind, there, back })
     }
 

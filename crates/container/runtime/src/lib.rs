@@ -39,7 +39,8 @@ use rustix::process::Pid;
 
 pub use carrack_linux::cgroup::Stats;
 pub use error::{
-    ControlError, CreateError, DeleteError, ExecError, HookError, Problem, SpecError, StartError, StateError,
+    ControlError, CreateError, DeleteError, ExecError, HookError, Problem, SpecError, StartError,
+    StateError,
 };
 pub use failure::{Failure, FailureKind};
 pub use id::{ContainerId, InvalidId};
@@ -236,7 +237,11 @@ impl Runtime {
     /// # Errors
     ///
     /// When one is refused; earlier ones then hold.
-    pub fn update(&self, id: &ContainerId, resources: &oci::LinuxResources) -> Result<(), ControlError> {
+    pub fn update(
+        &self,
+        id: &ContainerId,
+        resources: &oci::LinuxResources,
+    ) -> Result<(), ControlError> {
         control::update(self, id, resources)
     }
 

@@ -97,7 +97,8 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path, id: &str) -> Result<Plan, Sp
     let (new, joined) = namespaces(linux, &mut problems);
     let (rootfs, rootfs_readonly) = root(spec, bundle, &mut problems);
     let mounts = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &mut problems);
-    let own_dev = !mounts.iter().any(|mount| mount.is_bind() && mount.destination == Path::new("/dev"));
+    let own_dev =
+        !mounts.iter().any(|mount| mount.is_bind() && mount.destination == Path::new("/dev"));
     let process = match spec.process() {
         None => None,
         Some(process) => process::plan(process, linux.seccomp().as_ref(), &mut problems)?,
@@ -168,8 +169,14 @@ fn refuse_unsupported(spec: &oci::Spec, linux: &oci::Linux, problems: &mut Probl
     refuse(spec.zos().is_some(), "zos");
     refuse(linux.intel_rdt().is_some(), "linux.intelRdt");
     refuse(linux.memory_policy().is_some(), "linux.memoryPolicy");
-    refuse(linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()), "linux.timeOffsets");
-    refuse(linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices");
+    refuse(
+        linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()),
+        "linux.timeOffsets",
+    );
+    refuse(
+        linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()),
+        "linux.netDevices",
+    );
     refuse(linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel");
 }
 
@@ -211,10 +218,14 @@ fn namespaces(linux: &oci::Linux, problems: &mut Problems) -> (Kinds, Vec<(Kinds
         }
     }
     if !new.contains(Kinds::MOUNT) {
-        problems.add("linux.namespaces", "a new mount namespace is required; add one without a path");
+        problems
+            .add("linux.namespaces", "a new mount namespace is required; add one without a path");
     }
     if joined.iter().any(|(kind, _)| *kind == Kinds::USER) {
-        problems.add("linux.namespaces", "joining a user namespace by path is not supported; map a new one");
+        problems.add(
+            "linux.namespaces",
+            "joining a user namespace by path is not supported; map a new one",
+        );
     }
     (new, joined)
 }
@@ -223,7 +234,8 @@ fn root(spec: &oci::Spec, bundle: &Path, problems: &mut Problems) -> (PathBuf, b
     match spec.root() {
         Some(root) => (bundle.join(root.path()), root.readonly().unwrap_or(false)),
         None => {
-            problems.add("root", "is missing; name the directory of the root file system in root.path");
+            problems
+                .add("root", "is missing; name the directory of the root file system in root.path");
             (PathBuf::new(), false)
         }
     }
@@ -233,12 +245,19 @@ fn propagation(linux: &oci::Linux, problems: &mut Problems) -> Option<(Propagati
     let text = linux.rootfs_propagation().as_deref().filter(|text| !text.is_empty())?;
     let found = mounts::propagation(text);
     if found.is_none() {
-        problems.add("linux.rootfsPropagation", format!("{text:?} is none of [r]private, [r]slave, [r]shared, [r]unbindable"));
+        problems.add(
+            "linux.rootfsPropagation",
+            format!("{text:?} is none of [r]private, [r]slave, [r]shared, [r]unbindable"),
+        );
     }
     found
 }
 
-fn absolute_paths(paths: &Option<Vec<String>>, field: &str, problems: &mut Problems) -> Vec<PathBuf> {
+fn absolute_paths(
+    paths: &Option<Vec<String>>,
+    field: &str,
+    problems: &mut Problems,
+) -> Vec<PathBuf> {
     let paths: Vec<PathBuf> = paths.iter().flatten().map(PathBuf::from).collect();
     for path in paths.iter().filter(|path| !path.is_absolute()) {
         problems.add(field, format!("{} is not absolute", path.display()));
@@ -254,7 +273,9 @@ fn id_map(
 ) -> String {
     let mappings = mappings.as_deref().unwrap_or_default();
     match (user, mappings.is_empty()) {
-        (true, true) => problems.add(field, "is empty, and a new user namespace needs at least one range"),
+        (true, true) => {
+            problems.add(field, "is empty, and a new user namespace needs at least one range")
+        }
         (false, false) => problems.add(field, "needs a new user namespace in linux.namespaces"),
         (true, false) | (false, true) => {}
     }
@@ -323,18 +344,25 @@ fn devices(linux: &oci::Linux, problems: &mut Problems) -> Vec<DevicePlan> {
 
 /// What the specification says is always there.
 fn default_devices() -> Vec<DevicePlan> {
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
-        .into_iter()
-        .map(|(name, major, minor)| DevicePlan {
-            path: Path::new("/dev").join(name),
-            kind: rustix::fs::FileType::CharacterDevice,
-            major,
-            minor,
-            mode: 0o666,
-            uid: 0,
-            gid: 0,
-        })
-        .collect()
+    [
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    ]
+    .into_iter()
+    .map(|(name, major, minor)| DevicePlan {
+        path: Path::new("/dev").join(name),
+        kind: rustix::fs::FileType::CharacterDevice,
+        major,
+        minor,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    })
+    .collect()
 }
 
 fn personality(linux: &oci::Linux, problems: &mut Problems) -> Option<u32> {

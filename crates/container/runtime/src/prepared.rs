@@ -77,7 +77,8 @@ fn root(plan: &Plan) -> Result<OwnedFd, CreateError> {
         .map_err(host(format!("opening the root file system {path} (root.path)")))?;
     let tree = mount::clone_tree(directory.as_fd(), true)
         .map_err(host(format!("copying the mount of the root file system {path}")))?;
-    detach_from_host(&tree, plan.propagation).map_err(host(format!("setting the propagation of {path}")))?;
+    detach_from_host(&tree, plan.propagation)
+        .map_err(host(format!("setting the propagation of {path}")))?;
     Ok(tree)
 }
 
@@ -94,18 +95,25 @@ fn detach_from_host(tree: &OwnedFd, asked: Option<(Propagation, bool)>) -> io::R
 fn bind(planned: &MountPlan) -> Result<Option<Bind>, CreateError> {
     let MountSource::Bind { path, recursive } = &planned.source else { return Ok(None) };
     let shown = path.display();
-    let source = handle(path, OFlags::empty())
-        .map_err(host(format!("opening {shown}, the source of the mount at {}", planned.destination.display())))?;
-    let stat = rustix::fs::fstat(&source).map_err(io::Error::from).map_err(host(format!("looking at {shown}")))?;
-    let tree = mount::clone_tree(source.as_fd(), *recursive).map_err(host(format!("copying the mount of {shown}")))?;
+    let source = handle(path, OFlags::empty()).map_err(host(format!(
+        "opening {shown}, the source of the mount at {}",
+        planned.destination.display()
+    )))?;
+    let stat = rustix::fs::fstat(&source)
+        .map_err(io::Error::from)
+        .map_err(host(format!("looking at {shown}")))?;
+    let tree = mount::clone_tree(source.as_fd(), *recursive)
+        .map_err(host(format!("copying the mount of {shown}")))?;
     let changed = detach_from_host(&tree, planned.propagation)
         .and_then(|()| set(&tree, true, planned.recursive))
         .and_then(|()| set(&tree, false, planned.change))
         .and_then(|()| match planned.propagation {
             None => Ok(()),
-            Some((propagation, recursive)) => {
-                set(&tree, recursive, Change { propagation: Some(propagation), ..Change::default() })
-            }
+            Some((propagation, recursive)) => set(
+                &tree,
+                recursive,
+                Change { propagation: Some(propagation), ..Change::default() },
+            ),
         });
     changed.map_err(host(format!("applying the options of the mount of {shown}")))?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -139,7 +147,8 @@ fn host_devices(plan: &Plan) -> Result<Vec<(PathBuf, OwnedFd)>, CreateError> {
     devices
         .map(|device| {
             let open = || mount::clone_tree(handle(&device.path, OFlags::NOFOLLOW)?.as_fd(), false);
-            let tree = open().map_err(host(format!("opening the host's {}", device.path.display())))?;
+            let tree =
+                open().map_err(host(format!("opening the host's {}", device.path.display())))?;
             Ok((device.path.clone(), tree))
         })
         .collect()

@@ -104,7 +104,8 @@ impl Record {
             }
             Err(source) => return Err(StateError::Record { path, source }),
         };
-        serde_json::from_slice(&bytes).map_err(|error| StateError::Record { path, source: error.into() })
+        serde_json::from_slice(&bytes)
+            .map_err(|error| StateError::Record { path, source: error.into() })
     }
 
     pub(crate) fn write(&self, directory: &Path) -> Result<(), StateError> {
@@ -123,10 +124,9 @@ impl Record {
 
     /// The state without looking at the freezer.
     pub(crate) fn state(&self, directory: &Path, id: &ContainerId) -> Result<State, StateError> {
-        let process = self.open().map_err(|source| StateError::Record {
-            path: directory.join(RECORD),
-            source,
-        })?;
+        let process = self
+            .open()
+            .map_err(|source| StateError::Record { path: directory.join(RECORD), source })?;
         let status = match (&process, self.process) {
             (None, None) => Status::Creating,
             (None, Some(_)) => Status::Stopped,

@@ -30,10 +30,12 @@ impl Stdio {
     pub(crate) fn into_streams(self, terminal: bool) -> Result<io::Result<Streams>, &'static str> {
         match (self, terminal) {
             (Self::Terminal, true) | (Self::Inherit, false) => Ok(Ok(Streams(None))),
-            (Self::Pipes { stdin, stdout, stderr }, false) => Ok(Streams::new(stdin, stdout, stderr)),
-            (Self::Terminal, false) => {
-                Err("a terminal is to be set up, and process.terminal is not set; set it, or give pipes")
+            (Self::Pipes { stdin, stdout, stderr }, false) => {
+                Ok(Streams::new(stdin, stdout, stderr))
             }
+            (Self::Terminal, false) => Err(
+                "a terminal is to be set up, and process.terminal is not set; set it, or give pipes",
+            ),
             (Self::Inherit | Self::Pipes { .. }, true) => {
                 Err("process.terminal is set, and nobody takes the terminal; give a console socket")
             }

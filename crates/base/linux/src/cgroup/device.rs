@@ -55,7 +55,8 @@ impl DeviceRule {
             DeviceKind::Block => 'b',
             DeviceKind::Character => 'c',
         };
-        let number = |value: Option<u32>| value.map_or_else(|| "*".to_owned(), |value| value.to_string());
+        let number =
+            |value: Option<u32>| value.map_or_else(|| "*".to_owned(), |value| value.to_string());
         let mut text = format!("{kind} {}:{} ", number(self.major), number(self.minor));
         for (bit, letter) in
             [(DeviceAccess::READ, 'r'), (DeviceAccess::WRITE, 'w'), (DeviceAccess::MAKE, 'm')]
@@ -206,7 +207,8 @@ const ALLOW_MULTI: u32 = 2;
 pub(super) fn attach(directory: &Path, rules: &[DeviceRule]) -> Result<(), CgroupError> {
     let failed = |source| CgroupError::Devices { path: directory.to_owned(), source };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let group = rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+    let group =
+        rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
     let program = load(&program(rules)).map_err(failed)?;
     let descriptor = |fd: &OwnedFd| u32::try_from(fd.as_raw_fd()).map_err(io::Error::other);
     let request = Attach {
@@ -218,7 +220,12 @@ pub(super) fn attach(directory: &Path, rules: &[DeviceRule]) -> Result<(), Cgrou
     // SAFETY: `request` has the layout the command reads and outlives the call, its size
     // is passed, and the descriptors in it are open.
     let answer = unsafe {
-        libc::syscall(libc::SYS_bpf, PROGRAM_ATTACH, std::ptr::from_ref(&request), size_of::<Attach>())
+        libc::syscall(
+            libc::SYS_bpf,
+            PROGRAM_ATTACH,
+            std::ptr::from_ref(&request),
+            size_of::<Attach>(),
+        )
     };
     if answer < 0 { Err(failed(io::Error::last_os_error())) } else { Ok(()) }
 }

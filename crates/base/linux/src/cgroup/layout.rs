@@ -89,7 +89,9 @@ impl Layout {
 
     /// The version 1 hierarchy of a controller.
     pub fn with_controller(&self, controller: &str) -> Option<&Hierarchy> {
-        self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.iter().any(|own| own == controller))
+        self.hierarchies
+            .iter()
+            .find(|hierarchy| hierarchy.controllers.iter().any(|own| own == controller))
     }
 }
 

@@ -69,7 +69,8 @@ pub(super) fn read_v1(directory: impl Fn(&str) -> Option<PathBuf>) -> Result<Sta
         for line in text.unwrap_or_default().lines() {
             // `254:0 Read 4096`
             let mut fields = line.split(' ').skip(1);
-            let (kind, value) = (fields.next(), fields.next().and_then(|value| value.parse::<u64>().ok()));
+            let (kind, value) =
+                (fields.next(), fields.next().and_then(|value| value.parse::<u64>().ok()));
             match (kind, value) {
                 (Some("Read"), Some(value)) => stats.io_read_bytes += value,
                 (Some("Write"), Some(value)) => stats.io_write_bytes += value,

@@ -50,7 +50,12 @@ fn sample() -> Limits {
             reservation: Some(1 << 20),
             ..Memory::default()
         },
-        cpu: Cpu { shares: Some(1024), quota: Some(50_000), period: Some(100_000), ..Cpu::default() },
+        cpu: Cpu {
+            shares: Some(1024),
+            quota: Some(50_000),
+            period: Some(100_000),
+            ..Cpu::default()
+        },
         pids: Some(32),
         ..Limits::default()
     }
@@ -58,27 +63,33 @@ fn sample() -> Limits {
 
 #[test]
 fn limits_become_version_one_settings_with_memory_before_swap() {
-    assert_eq!(lines(v1::settings(&sample())), [
-        "memory.limit_in_bytes=67108864",
-        "memory.memsw.limit_in_bytes=100663296",
-        "memory.soft_limit_in_bytes=1048576",
-        "cpu.shares=1024",
-        "cpu.cfs_period_us=100000",
-        "cpu.cfs_quota_us=50000",
-        "pids.max=32",
-    ]);
+    assert_eq!(
+        lines(v1::settings(&sample())),
+        [
+            "memory.limit_in_bytes=67108864",
+            "memory.memsw.limit_in_bytes=100663296",
+            "memory.soft_limit_in_bytes=1048576",
+            "cpu.shares=1024",
+            "cpu.cfs_period_us=100000",
+            "cpu.cfs_quota_us=50000",
+            "pids.max=32",
+        ]
+    );
 }
 
 #[test]
 fn limits_become_version_two_settings_with_swap_counted_alone() {
-    assert_eq!(lines(v2::settings(&sample())), [
-        "memory.swap.max=33554432",
-        "memory.max=67108864",
-        "memory.low=1048576",
-        "cpu.weight=39",
-        "cpu.max=50000 100000",
-        "pids.max=32",
-    ]);
+    assert_eq!(
+        lines(v2::settings(&sample())),
+        [
+            "memory.swap.max=33554432",
+            "memory.max=67108864",
+            "memory.low=1048576",
+            "cpu.weight=39",
+            "cpu.max=50000 100000",
+            "pids.max=32",
+        ]
+    );
 }
 
 #[test]
@@ -190,7 +201,10 @@ fn the_kernel_accepts_the_device_filter() {
         let procs = directory.join("cgroup.procs");
         let script = format!("echo 0 > {} && exec head -c1 {device} >/dev/null", procs.display());
         let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", &script]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        shell
+            .args(["-c", &script])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
         shell.stdin(std::process::Stdio::null()).status().unwrap().success()
     };
     let verdicts = [try_open("/dev/null"), try_open("/dev/random")];

@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{CgroupError, Cpu, DeviceRate, Hierarchy, Io, Limits, Memory, Setting, read_file, write_file};
+use super::{
+    CgroupError, Cpu, DeviceRate, Hierarchy, Io, Limits, Memory, Setting, read_file, write_file,
+};
 
 /// Looks at a freezing group this often before giving up.
 const FREEZE_ROUNDS: u32 = 500;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::{CgroupError, Cpu, DeviceRate, Hierarchy, Limits, Memory, Setting, read_file, v1, write_file};
+use super::{
+    CgroupError, Cpu, DeviceRate, Hierarchy, Limits, Memory, Setting, read_file, v1, write_file,
+};
 
 /// How long a group may take to stand still.
 const FREEZE_TIME: Duration = Duration::from_secs(5);
@@ -82,7 +84,10 @@ pub(super) fn settings(limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
 }
 
 fn only_on_one(what: &str) -> CgroupError {
-    CgroupError::Unsupported { what: what.to_owned(), remedy: "it exists on control groups version 1 only" }
+    CgroupError::Unsupported {
+        what: what.to_owned(),
+        remedy: "it exists on control groups version 1 only",
+    }
 }
 
 fn or_max(value: i64) -> String {
@@ -120,7 +125,9 @@ fn memory(memory: &Memory, all: &mut Vec<Setting>) -> Result<(), CgroupError> {
 }
 
 fn cpu(cpu: &Cpu, all: &mut Vec<Setting>) -> Result<(), CgroupError> {
-    if cpu.realtime_runtime.is_some_and(|value| value != 0) || cpu.realtime_period.is_some_and(|value| value != 0) {
+    if cpu.realtime_runtime.is_some_and(|value| value != 0)
+        || cpu.realtime_period.is_some_and(|value| value != 0)
+    {
         return Err(only_on_one("a real-time budget"));
     }
     if let Some(idle) = cpu.idle {
@@ -160,7 +167,8 @@ pub(super) fn io_weight(weight: u16) -> u64 {
 pub(super) fn freeze(directory: &Path, frozen: bool) -> Result<(), CgroupError> {
     let wanted = if frozen { "frozen 1" } else { "frozen 0" };
     let path = directory.join("cgroup.events");
-    let events = fs::File::open(&path).map_err(|source| CgroupError::Open { path: path.clone(), source })?;
+    let events =
+        fs::File::open(&path).map_err(|source| CgroupError::Open { path: path.clone(), source })?;
     write_file(&directory.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
     let deadline = Instant::now() + FREEZE_TIME;
     loop {

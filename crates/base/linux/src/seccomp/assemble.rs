@@ -151,7 +151,11 @@ fn tests(condition: &Condition) -> Vec<Test> {
             ]
         }
         Comparison::Greater | Comparison::GreaterOrEqual => {
-            let last = if condition.comparison == Comparison::Greater { JUMP_GREATER } else { JUMP_GREATER_EQUAL };
+            let last = if condition.comparison == Comparison::Greater {
+                JUMP_GREATER
+            } else {
+                JUMP_GREATER_EQUAL
+            };
             vec![
                 load_high,
                 test(JUMP_GREATER, high, Skip(3), Skip(0)),
@@ -161,7 +165,11 @@ fn tests(condition: &Condition) -> Vec<Test> {
             ]
         }
         Comparison::Less | Comparison::LessOrEqual => {
-            let last = if condition.comparison == Comparison::Less { JUMP_GREATER_EQUAL } else { JUMP_GREATER };
+            let last = if condition.comparison == Comparison::Less {
+                JUMP_GREATER_EQUAL
+            } else {
+                JUMP_GREATER
+            };
             vec![
                 load_high,
                 test(JUMP_GREATER, high, Fail, Skip(0)),
@@ -200,10 +208,7 @@ pub(super) fn search(ranges: &[(u32, Verdict)]) -> Vec<Instruction> {
             let mut code = match u8::try_from(below.len()) {
                 Ok(distance) => vec![test(distance)],
                 // A test reaches 255 instructions, a plain jump any distance.
-                Err(_) => vec![
-                    Instruction { when_false: 1, ..test(0) },
-                    jump(below.len()),
-                ],
+                Err(_) => vec![Instruction { when_false: 1, ..test(0) }, jump(below.len())],
             };
             code.extend(below);
             code.extend(search(above));
@@ -217,7 +222,12 @@ pub(super) fn program(sections: Vec<(u32, Vec<Instruction>)>, other: u32) -> Vec
     let mut code = vec![load(ARCHITECTURE)];
     for (architecture, section) in sections {
         // Equal: over the jump, into the section.
-        code.push(Instruction { operation: JUMP_EQUAL, when_true: 1, when_false: 0, value: architecture });
+        code.push(Instruction {
+            operation: JUMP_EQUAL,
+            when_true: 1,
+            when_false: 0,
+            value: architecture,
+        });
         code.push(jump(section.len() + 1));
         code.push(load(NUMBER));
         code.extend(section);

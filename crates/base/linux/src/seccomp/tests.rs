@@ -74,10 +74,13 @@ fn the_table_is_sorted_and_knows_well_known_numbers() {
 #[test]
 fn every_call_gets_the_verdict_its_rules_say() {
     let allowed = ["read", "write", "exit_group", "mmap", "close", "fstat", "clone3", "openat2"];
-    let profile = profile(Action::Errno(1), vec![
-        rule(&allowed, Action::Allow, &[]),
-        rule(&["ptrace", "no_such_call"], Action::KillThread, &[]),
-    ]);
+    let profile = profile(
+        Action::Errno(1),
+        vec![
+            rule(&allowed, Action::Allow, &[]),
+            rule(&["ptrace", "no_such_call"], Action::KillThread, &[]),
+        ],
+    );
     let filter = profile.compile().unwrap();
     for (name, x86_64, x86, _) in syscalls::TABLE {
         let newest = number("clone3").max(number("openat2"));
@@ -118,7 +121,12 @@ fn comparisons_are_unsigned_and_64_bits_wide() {
         (LessOrEqual, BIG, &[0, BIG], &[BIG + 1, 0x2_0000_0000]),
         (Greater, BIG, &[BIG + 1, 0x2_0000_0000, u64::MAX], &[BIG, 0xffff_ffff]),
         (GreaterOrEqual, BIG, &[BIG, u64::MAX], &[BIG - 1, 6, 0]),
-        (MaskedEqual(0xf0_0000_00f0), 0x10_0000_0020, &[0x1f_0000_002f, 0xf10_0000_0020], &[0x20, 0x30_0000_0020]),
+        (
+            MaskedEqual(0xf0_0000_00f0),
+            0x10_0000_0020,
+            &[0x1f_0000_002f, 0xf10_0000_0020],
+            &[0x20, 0x30_0000_0020],
+        ),
     ];
     for (comparison, value, yes, no) in cases {
         let condition = Condition { argument: 3, comparison: *comparison, value: *value };
@@ -143,7 +151,8 @@ fn all_conditions_of_a_rule_must_hold_and_any_rule_may_match() {
         rule(&["socket"], Action::Allow, &[]),
     ];
     let filter = profile(Action::Errno(1), rules).compile().unwrap();
-    let personality = |zero, one| verdict(&filter, X86_64, number("personality"), [zero, one, 0, 0, 0, 0]);
+    let personality =
+        |zero, one| verdict(&filter, X86_64, number("personality"), [zero, one, 0, 0, 0, 0]);
     assert_eq!([personality(1, 2), personality(1, 3), personality(8, 0)], [ALLOW, errno(1), ALLOW]);
     let socket = |family| verdict(&filter, X86_64, number("socket"), [family, 0, 0, 0, 0, 0]);
     assert_eq!([socket(40), socket(2)], [errno(22), ALLOW]);

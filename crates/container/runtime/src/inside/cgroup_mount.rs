@@ -14,7 +14,11 @@ use crate::prepared::Prepared;
 const SAFE: Attributes = Attributes::NO_SUID.union(Attributes::NO_DEV).union(Attributes::NO_EXEC);
 
 /// Shows the container its own control groups, in the layout the host has.
-pub(super) fn mount(root: &RootedDir, planned: &MountPlan, prepared: &Prepared) -> Result<(), Failure> {
+pub(super) fn mount(
+    root: &RootedDir,
+    planned: &MountPlan,
+    prepared: &Prepared,
+) -> Result<(), Failure> {
     let path = &planned.destination;
     let attributes = planned.change.set | SAFE;
     let place = target(root, path, true)?;
@@ -54,7 +58,11 @@ fn shelf(place: &OwnedFd) -> io::Result<()> {
     mount::attach(tree.as_fd(), place.as_fd())
 }
 
-fn tree(hierarchy: &Hierarchy, bind: Option<&OwnedFd>, attributes: Attributes) -> io::Result<OwnedFd> {
+fn tree(
+    hierarchy: &Hierarchy,
+    bind: Option<&OwnedFd>,
+    attributes: Attributes,
+) -> io::Result<OwnedFd> {
     if let Some(bind) = bind {
         let change = Change { set: attributes, ..Change::default() };
         mount::set_attributes(bind.as_fd(), false, change)?;

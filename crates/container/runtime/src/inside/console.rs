@@ -45,13 +45,17 @@ pub(super) fn open_pair(root: &RootedDir, process: &ProcessPlan) -> Result<Termi
     }
     rustix::pty::unlockpt(&master).attempt(|| "unlocking the terminal".into())?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let peer = rustix::pty::ioctl_tiocgptpeer(&master, flags).attempt(|| "opening the terminal".into())?;
+    let peer =
+        rustix::pty::ioctl_tiocgptpeer(&master, flags).attempt(|| "opening the terminal".into())?;
     if let Some((width, height)) = process.console_size {
-        let size = rustix::termios::Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
-        rustix::termios::tcsetwinsize(&peer, size).attempt(|| "setting the terminal's size".into())?;
+        let size =
+            rustix::termios::Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&peer, size)
+            .attempt(|| "setting the terminal's size".into())?;
     }
     let (uid, gid) = (Uid::from_raw(process.uid), None::<Gid>);
-    rustix::fs::fchown(&peer, Some(uid), gid).attempt(|| "giving the terminal to the user".into())?;
+    rustix::fs::fchown(&peer, Some(uid), gid)
+        .attempt(|| "giving the terminal to the user".into())?;
     Ok(Terminal { master, peer })
 }
 

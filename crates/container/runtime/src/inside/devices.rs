@@ -60,7 +60,8 @@ fn node(root: &RootedDir, device: &DevicePlan) -> Result<(), Failure> {
     if device.uid != 0 || device.gid != 0 {
         let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(&entry.directory, &entry.name, Some(uid), Some(gid), flags).attempt(attempt)?;
+        rustix::fs::chownat(&entry.directory, &entry.name, Some(uid), Some(gid), flags)
+            .attempt(attempt)?;
     }
     Ok(())
 }

@@ -13,7 +13,11 @@ use crate::failure::{Attempt, Failure};
 fn existing(root: &RootedDir, path: &std::path::Path) -> Result<Option<OwnedFd>, Failure> {
     match root.handle(path) {
         Ok(found) => Ok(Some(found)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(Failure::new(format!("looking at {}", path.display()), &error)),
     }
 }
@@ -38,11 +42,13 @@ pub(super) fn mask(root: &RootedDir, paths: &[PathBuf], null: &OwnedFd) -> Resul
     let mut null_attached = false;
     for path in paths {
         let Some(found) = existing(root, path)? else { continue };
-        let stat = rustix::fs::fstat(&found).attempt(|| format!("looking at {}", path.display()))?;
+        let stat =
+            rustix::fs::fstat(&found).attempt(|| format!("looking at {}", path.display()))?;
         let hidden = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             empty_directory().and_then(|empty| mount::attach(empty.as_fd(), found.as_fd()))
         } else if null_attached {
-            mount::clone_tree(null.as_fd(), false).and_then(|copy| mount::attach(copy.as_fd(), found.as_fd()))
+            mount::clone_tree(null.as_fd(), false)
+                .and_then(|copy| mount::attach(copy.as_fd(), found.as_fd()))
         } else {
             null_attached = true;
             mount::attach(null.as_fd(), found.as_fd())

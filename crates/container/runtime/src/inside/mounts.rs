@@ -29,7 +29,11 @@ const REPLACEABLE: [&str; 12] = [
 ];
 
 /// Makes one mount where the plan wants it.
-pub(super) fn mount(root: &RootedDir, planned: &MountPlan, bind: Option<&Bind>) -> Result<(), Failure> {
+pub(super) fn mount(
+    root: &RootedDir,
+    planned: &MountPlan,
+    bind: Option<&Bind>,
+) -> Result<(), Failure> {
     let shown = planned.destination.display();
     let (tree, target) = match (&planned.source, bind) {
         (MountSource::New { kind, source, options }, _) => {
@@ -37,22 +41,26 @@ pub(super) fn mount(root: &RootedDir, planned: &MountPlan, bind: Option<&Bind>) 
             (new(kind, source, options, planned, &target)?, target)
         }
         (_, Some(bind)) => {
-            let tree = bind.tree.try_clone().attempt(|| format!("keeping the mount for {shown}"))?;
+            let tree =
+                bind.tree.try_clone().attempt(|| format!("keeping the mount for {shown}"))?;
             (tree, target(root, &planned.destination, bind.is_directory)?)
         }
-        (_, None) => return Err(Failure::refused(format!("mounting {shown}"), "its source was not opened")),
+        (_, None) => {
+            return Err(Failure::refused(format!("mounting {shown}"), "its source was not opened"));
+        }
     };
     refuse_proc(&target, planned)?;
     mount::attach(tree.as_fd(), target.as_fd()).attempt(|| format!("mounting {shown}"))
 }
 
 /// The place for a mount, made if it is missing.
-pub(super) fn target(root: &RootedDir, path: &Path, is_directory: bool) -> Result<OwnedFd, Failure> {
-    let made = if is_directory {
-        root.make_directories(path, 0o755)
-    } else {
-        root.make_file(path, 0o644)
-    };
+pub(super) fn target(
+    root: &RootedDir,
+    path: &Path,
+    is_directory: bool,
+) -> Result<OwnedFd, Failure> {
+    let made =
+        if is_directory { root.make_directories(path, 0o755) } else { root.make_file(path, 0o644) };
     made.attempt(|| format!("making the mount point {}", path.display()))
 }
 
@@ -61,10 +69,14 @@ fn directory(root: &RootedDir, path: &Path, kind: &str) -> Result<OwnedFd, Failu
     if matches!(kind, "proc" | "sysfs")
         && let Ok(found) = root.handle_nofollow(path)
     {
-        let stat = rustix::fs::fstat(&found).attempt(|| format!("looking at {}", path.display()))?;
+        let stat =
+            rustix::fs::fstat(&found).attempt(|| format!("looking at {}", path.display()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             let attempt = format!("mounting {}", path.display());
-            return Err(Failure::refused(attempt, "the image has something else than a directory there"));
+            return Err(Failure::refused(
+                attempt,
+                "the image has something else than a directory there",
+            ));
         }
     }
     target(root, path, true)
@@ -123,5 +135,7 @@ pub(super) fn empty_directory() -> std::io::Result<OwnedFd> {
     let filesystem = Filesystem::open("tmpfs")?;
     filesystem.set("nr_inodes", "1")?;
     filesystem.set("nr_blocks", "1")?;
-    filesystem.mount(Attributes::READ_ONLY | Attributes::NO_DEV | Attributes::NO_EXEC | Attributes::NO_SUID)
+    filesystem.mount(
+        Attributes::READ_ONLY | Attributes::NO_DEV | Attributes::NO_EXEC | Attributes::NO_SUID,
+    )
 }

@@ -27,7 +27,8 @@ impl Program {
         for candidate in candidates {
             match check(&candidate, &process.cwd) {
                 Ok(()) => {
-                    let path = CString::new(candidate.into_os_string().as_bytes()).unwrap_or_default();
+                    let path =
+                        CString::new(candidate.into_os_string().as_bytes()).unwrap_or_default();
                     return Ok(Self { path });
                 }
                 Err(error) if is_missing(&error) => {}
@@ -35,8 +36,10 @@ impl Program {
             }
         }
         match unusable {
-            Some((path, error)) => Err(Failure::new(format!("finding program {}", path.display()), &error)
-                .kind(FailureKind::ProgramUnusable)),
+            Some((path, error)) => {
+                Err(Failure::new(format!("finding program {}", path.display()), &error)
+                    .kind(FailureKind::ProgramUnusable))
+            }
             None => Err(missing(process, name)),
         }
     }
@@ -128,8 +131,8 @@ impl Ready {
     fn execute_program(&self, process: &ProcessPlan) -> Failure {
         let error = process::execute_path(&self.program.path, &process.args, &self.environment);
         let path = Path::new(OsStr::from_bytes(self.program.path.to_bytes()));
-        let failure =
-            Failure::new(format!("executing {}", path.display()), &error).kind(FailureKind::ProgramUnusable);
+        let failure = Failure::new(format!("executing {}", path.display()), &error)
+            .kind(FailureKind::ProgramUnusable);
         match diagnose(path, &process.cwd) {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -157,13 +160,15 @@ fn with_home(process: &ProcessPlan) -> Vec<CString> {
 /// The home directory in the image's `/etc/passwd`.
 fn home_of(uid: u32) -> Option<String> {
     const MAX_PASSWD: u64 = 1 << 20;
-    let file = open(Path::new("/etc/passwd"), Path::new("/"), OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
+    let file =
+        open(Path::new("/etc/passwd"), Path::new("/"), OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
     let mut text = String::new();
     std::fs::File::from(file).take(MAX_PASSWD).read_to_string(&mut text).ok()?;
     text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let own = fields.get(2)?.parse::<u32>().ok()? == uid;
-        (own && fields.get(5).is_some_and(|home| !home.is_empty())).then(|| fields.get(5).map(ToString::to_string))?
+        (own && fields.get(5).is_some_and(|home| !home.is_empty()))
+            .then(|| fields.get(5).map(ToString::to_string))?
     })
 }
 
@@ -201,7 +206,9 @@ fn diagnose_script(script: &[u8], cwd: &Path) -> Option<String> {
 
 /// Architecture and interpreter from the program's headers.
 fn diagnose_elf(head: &[u8], cwd: &Path) -> Option<String> {
-    let half = |at: usize| head.get(at..at + 2).map(|bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])));
+    let half = |at: usize| {
+        head.get(at..at + 2).map(|bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])))
+    };
     let long = |at: usize| {
         let bytes: [u8; 8] = head.get(at..at + 8)?.try_into().ok()?;
         usize::try_from(u64::from_le_bytes(bytes)).ok()
@@ -213,7 +220,9 @@ fn diagnose_elf(head: &[u8], cwd: &Path) -> Option<String> {
     }
     const INTERPRETER: &[u8] = &[3, 0, 0, 0];
     let (table, size, count) = (long(32)?, half(54)?, half(56)?);
-    let header = (0..count).map(|index| table + index * size).find(|&at| head.get(at..at + 4) == Some(INTERPRETER))?;
+    let header = (0..count)
+        .map(|index| table + index * size)
+        .find(|&at| head.get(at..at + 4) == Some(INTERPRETER))?;
     let (offset, length) = (long(header + 8)?, long(header + 32)?);
     let name = head.get(offset..offset + length)?.strip_suffix(b"\0")?;
     let name = Path::new(OsStr::from_bytes(name));

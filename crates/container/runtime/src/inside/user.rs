@@ -15,8 +15,10 @@ use crate::plan::{ProcessPlan, Rlimit};
 /// Becomes the container's root, now that it is mapped to somebody.
 pub(super) fn become_mapped_root() -> Result<(), Failure> {
     let (uid, gid) = (Uid::ROOT, Gid::ROOT);
-    rustix::thread::set_thread_res_gid(gid, gid, gid).attempt(|| "becoming group 0 of the user namespace".into())?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).attempt(|| "becoming user 0 of the user namespace".into())?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)
+        .attempt(|| "becoming group 0 of the user namespace".into())?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+        .attempt(|| "becoming user 0 of the user namespace".into())?;
     rustix::thread::set_thread_groups(&[]).attempt(|| "leaving the caller's groups".into())?;
     // A change of user makes a process visible again.
     process::set_undumpable().attempt(|| "hiding from other processes".into())
@@ -38,13 +40,19 @@ pub(super) fn write_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Fa
         return Ok(());
     }
     let proc = Filesystem::open("proc")
-        .and_then(|filesystem| filesystem.mount(Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC))
+        .and_then(|filesystem| {
+            filesystem.mount(Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC)
+        })
         .attempt(|| "mounting a /proc for settings".into())?;
     let proc = RootedDir::from_fd(proc);
     for (path, value) in sysctls {
         let attempt = || format!("setting {path} to {value:?}");
         let file = proc
-            .open_with(&Path::new("sys").join(path), OFlags::WRONLY | OFlags::NOFOLLOW, Mode::empty())
+            .open_with(
+                &Path::new("sys").join(path),
+                OFlags::WRONLY | OFlags::NOFOLLOW,
+                Mode::empty(),
+            )
             .attempt(attempt)?;
         rustix::io::write(&file, value.as_bytes()).attempt(attempt)?;
     }
@@ -54,8 +62,9 @@ pub(super) fn write_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Fa
 pub(super) fn set_rlimits(limits: &[Rlimit]) -> Result<(), Failure> {
     for limit in limits {
         let value = rlimit(limit);
-        rustix::process::setrlimit(limit.resource, value)
-            .attempt(|| format!("limiting {:?} to {} and {}", limit.resource, limit.soft, limit.hard))?;
+        rustix::process::setrlimit(limit.resource, value).attempt(|| {
+            format!("limiting {:?} to {} and {}", limit.resource, limit.soft, limit.hard)
+        })?;
     }
     Ok(())
 }
@@ -85,7 +94,9 @@ fn give_streams(uid: u32) -> Result<(), Failure> {
         }
         match rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None) {
             Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
-            Err(error) => return Err(Failure::new("giving the standard streams to the user", &error.into())),
+            Err(error) => {
+                return Err(Failure::new("giving the standard streams to the user", &error.into()));
+            }
         }
     }
     Ok(())
@@ -101,8 +112,10 @@ pub(super) fn switch(process: &ProcessPlan) -> Result<(), Failure> {
     let groups: Vec<Gid> = process.groups.iter().map(|&group| Gid::from_raw(group)).collect();
     rustix::thread::set_thread_groups(&groups).attempt(|| "setting additional groups".into())?;
     let (uid, gid) = (Uid::from_raw(process.uid), Gid::from_raw(process.gid));
-    rustix::thread::set_thread_res_gid(gid, gid, gid).attempt(|| format!("becoming group {}", process.gid))?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).attempt(|| format!("becoming user {}", process.uid))?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)
+        .attempt(|| format!("becoming group {}", process.gid))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+        .attempt(|| format!("becoming user {}", process.uid))?;
     // The directory may be the user's alone, or root's alone; either will do.
     change_directory(&process.cwd).or(early)?;
     if let Some(mask) = process.umask {
@@ -128,7 +141,14 @@ pub(super) fn raise_permitted() -> Result<(), Failure> {
 
 /// Goes down to the program's capabilities.
 pub(super) fn set_capabilities(process: &ProcessPlan) -> Result<(), Failure> {
-    capability::apply(&process.capabilities).attempt(|| "setting capabilities".into())
+    capability::apply(&process.capabilities).attempt(|| "setting capabilities".into()).map_err(
+        |failure| {
+            // Asked only now: the filter need not allow the question.
+            let had = capability::current().map_or(capability::Set::empty(), |sets| sets.permitted);
+            let missing = capability::names(process.capabilities.permitted - had);
+            failure.hint(format!("the caller does not have {}", missing.join(", ")))
+        },
+    )
 }
 
 /// Never through a link of `/proc`, which could lead out (CVE-2024-21626).

@@ -7,7 +7,10 @@ use super::Problems;
 
 /// The configuration's limits, and access to the devices every container has.
 pub(super) fn with_default_devices(linux: &oci::Linux, problems: &mut Problems) -> Limits {
-    let mut found = linux.resources().as_ref().map_or_else(Limits::default, |resources| limits(resources, problems));
+    let mut found = linux
+        .resources()
+        .as_ref()
+        .map_or_else(Limits::default, |resources| limits(resources, problems));
     if let Some(rules) = &mut found.devices {
         rules.extend(default_rules());
     }
@@ -17,6 +20,11 @@ pub(super) fn with_default_devices(linux: &oci::Linux, problems: &mut Problems) 
 /// Resources in the words of control groups.
 pub(super) fn limits(resources: &oci::LinuxResources, problems: &mut Problems) -> Limits {
     let devices = resources.devices().as_ref().filter(|rules| !rules.is_empty());
+    let kernel = resources.memory().as_ref().and_then(oci::LinuxMemory::kernel);
+    if kernel.is_some_and(|limit| limit > 0) {
+        problems
+            .add("linux.resources.memory.kernel", "is gone from Linux; limit memory as a whole");
+    }
     Limits {
         memory: resources.memory().as_ref().map_or_else(Memory::default, memory),
         cpu: resources.cpu().as_ref().map_or_else(Cpu::default, cpu),
@@ -41,7 +49,8 @@ pub(super) fn limits(resources: &oci::LinuxResources, problems: &mut Problems) -
             .flatten()
             .map(|(device, limit)| (device.clone(), (limit.hca_handles(), limit.hca_objects())))
             .collect(),
-        devices: devices.map(|rules| rules.iter().flat_map(|rule| device_rules(rule, problems)).collect()),
+        devices: devices
+            .map(|rules| rules.iter().flat_map(|rule| device_rules(rule, problems)).collect()),
         unified: resources.unified().clone().unwrap_or_default().into_iter().collect(),
     }
 }
@@ -112,7 +121,10 @@ fn device_rules(rule: &oci::LinuxDeviceCgroup, problems: &mut Problems) -> Vec<D
             'w' => DeviceAccess::WRITE,
             'm' => DeviceAccess::MAKE,
             other => {
-                problems.add("linux.resources.devices", format!("access {other:?} is none of r, w and m"));
+                problems.add(
+                    "linux.resources.devices",
+                    format!("access {other:?} is none of r, w and m"),
+                );
                 DeviceAccess::empty()
             }
         };
@@ -120,7 +132,9 @@ fn device_rules(rule: &oci::LinuxDeviceCgroup, problems: &mut Problems) -> Vec<D
     let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
     let (major, minor) = (number(rule.major()), number(rule.minor()));
     let kinds: &[DeviceKind] = match rule.typ() {
-        None | Some(oci::LinuxDeviceType::A) if major.is_none() && minor.is_none() && access == DeviceAccess::all() => {
+        None | Some(oci::LinuxDeviceType::A)
+            if major.is_none() && minor.is_none() && access == DeviceAccess::all() =>
+        {
             &[DeviceKind::All]
         }
         // The kernel takes "all" only for everything at once; less is said for each kind.
@@ -132,12 +146,21 @@ fn device_rules(rule: &oci::LinuxDeviceCgroup, problems: &mut Problems) -> Vec<D
             &[]
         }
     };
-    kinds.iter().map(|&kind| DeviceRule { allow: rule.allow(), kind, major, minor, access }).collect()
+    kinds
+        .iter()
+        .map(|&kind| DeviceRule { allow: rule.allow(), kind, major, minor, access })
+        .collect()
 }
 
 /// Nodes may be made, and the harmless ones used.
 fn default_rules() -> impl Iterator<Item = DeviceRule> {
-    let node = |kind| DeviceRule { allow: true, kind, major: None, minor: None, access: DeviceAccess::MAKE };
+    let node = |kind| DeviceRule {
+        allow: true,
+        kind,
+        major: None,
+        minor: None,
+        access: DeviceAccess::MAKE,
+    };
     let device = |major, minor| DeviceRule {
         allow: true,
         kind: DeviceKind::Character,

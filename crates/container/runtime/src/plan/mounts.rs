@@ -21,18 +21,11 @@ pub(crate) struct MountPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MountSource {
     /// A file or directory of the host.
-    Bind {
-        path: PathBuf,
-        recursive: bool,
-    },
+    Bind { path: PathBuf, recursive: bool },
     /// The control groups as the container may see them.
     Cgroup,
     /// A new file system.
-    New {
-        kind: String,
-        source: String,
-        options: Vec<(String, Option<String>)>,
-    },
+    New { kind: String, source: String, options: Vec<(String, Option<String>)> },
 }
 
 impl MountPlan {
@@ -75,12 +68,57 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// Every mount option with a meaning here, for `features`.
 pub(crate) const OPTION_NAMES: &[&str] = &[
-    "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "lazytime", "noatime",
-    "nodev", "nodiratime", "noexec", "nomand", "norelatime", "nostrictatime", "nosuid", "nosymfollow",
-    "private", "ratime", "rbind", "rdev", "rdiratime", "relatime", "rexec", "rnoatime", "rnodev",
-    "rnodiratime", "rnoexec", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime",
-    "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw",
-    "shared", "slave", "strictatime", "suid", "symfollow", "sync", "unbindable",
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "lazytime",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "unbindable",
 ];
 
 /// `[r]private` and its like; with the `r`, for all mounts below too.
@@ -107,9 +145,14 @@ pub(super) fn plan(mounts: &[oci::Mount], problems: &mut Problems) -> Vec<MountP
 }
 
 fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
-    let has = |mappings: &Option<Vec<oci::LinuxIdMapping>>| mappings.as_ref().is_some_and(|list| !list.is_empty());
+    let has = |mappings: &Option<Vec<oci::LinuxIdMapping>>| {
+        mappings.as_ref().is_some_and(|list| !list.is_empty())
+    };
     if has(mount.uid_mappings()) || has(mount.gid_mappings()) {
-        problems.add(field, "uidMappings and gidMappings are not supported; change the owner of the files");
+        problems.add(
+            field,
+            "uidMappings and gidMappings are not supported; change the owner of the files",
+        );
     }
     // A relative destination counts from the root, as older configurations have it.
     let destination = Path::new("/").join(mount.destination());
@@ -124,8 +167,14 @@ fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
     for option in mount.options().iter().flatten() {
         if let Some(found) = propagation(option) {
             propagated = Some(found);
-        } else if let Some((change, set, attribute)) = attribute(option, &mut change, &mut recursive) {
-            let (add, remove) = if set { (&mut change.set, &mut change.clear) } else { (&mut change.clear, &mut change.set) };
+        } else if let Some((change, set, attribute)) =
+            attribute(option, &mut change, &mut recursive)
+        {
+            let (add, remove) = if set {
+                (&mut change.set, &mut change.clear)
+            } else {
+                (&mut change.clear, &mut change.set)
+            };
             *add |= attribute;
             *remove -= attribute;
         } else if let Some((_, remedy)) = REFUSED.iter().find(|(name, _)| name == option) {
@@ -188,7 +237,10 @@ fn source(
             MountSource::Cgroup
         }
         _ => {
-            let source = mount.source().as_ref().map_or_else(|| kind.clone(), |path| path.display().to_string());
+            let source = mount
+                .source()
+                .as_ref()
+                .map_or_else(|| kind.clone(), |path| path.display().to_string());
             MountSource::New { kind, source, options }
         }
     }

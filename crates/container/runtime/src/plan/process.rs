@@ -64,7 +64,11 @@ pub(super) fn plan(
     let user = process.user();
     let plan = ProcessPlan {
         args: strings(args.iter().map(|arg| arg.as_bytes()), "process.args", problems),
-        env: strings(process.env().iter().flatten().map(|variable| variable.as_bytes()), "process.env", problems),
+        env: strings(
+            process.env().iter().flatten().map(|variable| variable.as_bytes()),
+            "process.env",
+            problems,
+        ),
         cwd: process.cwd().clone(),
         uid: user.uid(),
         gid: user.gid(),

@@ -5,11 +5,19 @@ use super::Problems;
 use crate::error::SpecError;
 
 /// The configuration's profile, compiled.
-pub(super) fn compile(seccomp: &oci::LinuxSeccomp, problems: &mut Problems) -> Result<Option<Filter>, SpecError> {
+pub(super) fn compile(
+    seccomp: &oci::LinuxSeccomp,
+    problems: &mut Problems,
+) -> Result<Option<Filter>, SpecError> {
     let default_errno = seccomp.default_errno_ret();
     let profile = Profile {
         default: action(seccomp.default_action(), default_errno, problems),
-        architectures: seccomp.architectures().iter().flatten().filter_map(|&arch| architecture(arch)).collect(),
+        architectures: seccomp
+            .architectures()
+            .iter()
+            .flatten()
+            .filter_map(|&arch| architecture(arch))
+            .collect(),
         rules: seccomp
             .syscalls()
             .iter()
@@ -17,11 +25,19 @@ pub(super) fn compile(seccomp: &oci::LinuxSeccomp, problems: &mut Problems) -> R
             .map(|call| Rule {
                 names: call.names().clone(),
                 action: action(call.action(), call.errno_ret(), problems),
-                conditions: call.args().iter().flatten().map(|arg| condition(arg, problems)).collect(),
+                conditions: call
+                    .args()
+                    .iter()
+                    .flatten()
+                    .map(|arg| condition(arg, problems))
+                    .collect(),
             })
             .collect(),
         log: has_flag(seccomp, oci::LinuxSeccompFilterFlag::SeccompFilterFlagLog),
-        allow_speculation: has_flag(seccomp, oci::LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow),
+        allow_speculation: has_flag(
+            seccomp,
+            oci::LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow,
+        ),
     };
     if seccomp.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()) {
         problems.add("linux.seccomp.listenerPath", "is not supported; remove it");
@@ -85,7 +101,10 @@ fn condition(argument: &oci::LinuxSeccompArg, problems: &mut Problems) -> Condit
     };
     let index = u8::try_from(argument.index()).unwrap_or(u8::MAX);
     if index > 5 {
-        problems.add("linux.seccomp.syscalls", format!("argument {index} does not exist; they are numbered 0 to 5"));
+        problems.add(
+            "linux.seccomp.syscalls",
+            format!("argument {index} does not exist; they are numbered 0 to 5"),
+        );
         return Condition { argument: 0, comparison, value };
     }
     Condition { argument: index, comparison, value }

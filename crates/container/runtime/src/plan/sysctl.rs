@@ -30,9 +30,15 @@ pub(super) fn plan(
         let dotted = if name.contains('/') { name.replace('/', ".") } else { name.clone() };
         let field = format!("linux.sysctl.{name}");
         match namespace_of(&dotted) {
-            None => problems.add(&field, "belongs to the whole machine, not to a container; set it on the host"),
+            None => problems.add(
+                &field,
+                "belongs to the whole machine, not to a container; set it on the host",
+            ),
             Some(kind) if !own.contains(kind) => {
-                problems.add(&field, format!("needs a {} namespace, or it would change the host", kind.name()));
+                problems.add(
+                    &field,
+                    format!("needs a {} namespace, or it would change the host", kind.name()),
+                );
             }
             Some(_) => {
                 let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };

@@ -26,7 +26,9 @@ fn problems(pointer: &str, value: Value) -> Vec<String> {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     config.pointer_mut(parent).unwrap()[key] = value;
     match plan_of(config) {
-        Err(SpecError::Refused(problems)) => problems.into_iter().map(|problem| problem.field).collect(),
+        Err(SpecError::Refused(problems)) => {
+            problems.into_iter().map(|problem| problem.field).collect()
+        }
         other => panic!("for {pointer}: {other:?}"),
     }
 }
@@ -51,7 +53,11 @@ fn what_we_do_not_do_is_refused_by_its_place() {
         ("/linux/rootfsPropagation", json!("sideways"), "linux.rootfsPropagation"),
         ("/linux/maskedPaths", json!(["relative"]), "linux.maskedPaths"),
         ("/linux/namespaces", json!([{ "type": "pid" }]), "linux.namespaces"),
-        ("/linux/namespaces", json!([{ "type": "mount" }, { "type": "mount" }]), "linux.namespaces"),
+        (
+            "/linux/namespaces",
+            json!([{ "type": "mount" }, { "type": "mount" }]),
+            "linux.namespaces",
+        ),
         ("/linux/sysctl", json!({ "net.core.somaxconn": "1" }), "linux.sysctl.net.core.somaxconn"),
         ("/hostname", json!("box"), "hostname"),
         ("/ociVersion", json!("2.0.0"), "ociVersion"),
@@ -78,7 +84,10 @@ fn mount_options_become_attributes_plain_and_recursive() {
     let mounts = plan_of(config).unwrap().mounts;
     assert_eq!(mounts[0].source, MountSource::Bind { path: "/s".into(), recursive: true });
     // The last of two that contradict each other counts.
-    assert_eq!((mounts[0].change.set, mounts[0].change.clear), (Attributes::empty(), Attributes::READ_ONLY));
+    assert_eq!(
+        (mounts[0].change.set, mounts[0].change.clear),
+        (Attributes::empty(), Attributes::READ_ONLY)
+    );
     assert_eq!(mounts[0].recursive.set, Attributes::NO_SUID);
     assert_eq!(mounts[0].propagation, Some((Propagation::Slave, true)));
     assert_eq!(mounts[1].destination, Path::new("/b"));

@@ -46,7 +46,7 @@ fn deleting_by_force_kills_everything_and_leaves_no_group() {
     bundle.started();
     bundle.runtime(&["delete", "--force", &bundle.id]).ok();
     bundle.runtime(&["state", &bundle.id]).fails_with(&["does not exist"]);
-    let group = format!("/sys/fs/cgroup/pids/carrack-test/{}", bundle.id);
+    let group = format!("/sys/fs/cgroup/pids/carrack-test-{}", bundle.id);
     assert!(!fs::exists(group).unwrap());
     // Once more is fine: it is gone.
     bundle.runtime(&["delete", "--force", &bundle.id]).ok();

@@ -6,8 +6,8 @@ use crate::support::Bundle;
 
 /// A file of the container's group, on version 1 or 2.
 fn setting(bundle: &Bundle, controller: &str, one: &str, two: &str) -> String {
-    let one = format!("/sys/fs/cgroup/{controller}/carrack-test/{}/{one}", bundle.id);
-    let two = format!("/sys/fs/cgroup/carrack-test/{}/{two}", bundle.id);
+    let one = format!("/sys/fs/cgroup/{controller}/carrack-test-{}/{one}", bundle.id);
+    let two = format!("/sys/fs/cgroup/carrack-test-{}/{two}", bundle.id);
     fs::read_to_string(one).or_else(|_| fs::read_to_string(two)).unwrap().trim().to_owned()
 }
 

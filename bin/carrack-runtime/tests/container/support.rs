@@ -91,7 +91,7 @@ impl Bundle {
         });
         let id = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let mut config = serde_json::to_value(spec).unwrap();
-        config["linux"]["cgroupsPath"] = json!(format!("/carrack-test/{id}"));
+        config["linux"]["cgroupsPath"] = json!(format!("/carrack-test-{id}"));
         Some(Self { directory, config, id })
     }
 

@@ -362,7 +362,11 @@ fn signal_each(processes: &[Pid], signal: i32) -> Result<(), CgroupError> {
             // It ended between the listing and now.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             Err(source) => {
-                return Err(CgroupError::Signal { pid: pid.as_raw_nonzero().get(), signal, source });
+                return Err(CgroupError::Signal {
+                    pid: pid.as_raw_nonzero().get(),
+                    signal,
+                    source,
+                });
             }
             Ok(()) => {}
         }

@@ -2,7 +2,7 @@
 //!
 //! This is the one crate where `unsafe` lives. Each block performs one unsafe act
 //! and names the contract it meets.
-#![allow(
+#![expect(
     unsafe_code,
     reason = "system calls that rustix does not wrap are made here and nowhere else"
 )]

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 /// Everything tcpdump sees on `bridge` while `traffic` flows.
 pub(crate) fn capture(bridge: &str, traffic: impl FnOnce()) -> Vec<u8> {
     let mut child = Command::new("tcpdump")
-        .args(["-i", bridge, "-s", "0", "-U", "-w", "-"])
+        .args(["-i", bridge, "--immediate-mode", "-s", "0", "-U", "-w", "-"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

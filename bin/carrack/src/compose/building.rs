@@ -331,16 +331,29 @@ struct Shown<'a> {
     task: &'a str,
     /// The steps that were started, by number, for the line that says they were cached.
     names: Mutex<BTreeMap<usize, String>>,
+    /// Bytes here and bytes in all of each file that is fetched, shown as one bar.
+    fetched: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 
 impl<'a> Shown<'a> {
     fn new(display: &'a Display, task: &'a str) -> Self {
-        Self { display, task, names: Mutex::default() }
+        Self { display, task, names: Mutex::default(), fetched: Mutex::default() }
     }
 
     fn name(&self, number: usize) -> String {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         names.get(&number).cloned().unwrap_or_default()
+    }
+}
+
+impl Shown<'_> {
+    /// One bar for everything an image needs, and what is coming in now beside it.
+    fn fetching(&self, name: String, done: u64, total: u64) {
+        let shown = name.rsplit('/').next().unwrap_or(&name).to_owned();
+        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        fetched.insert(name, (done, total));
+        let sum = |of: fn(&(u64, u64)) -> u64| fetched.values().map(of).sum();
+        self.display.moved(self.task, &shown, sum(|file| file.0), sum(|file| file.1));
     }
 }
 
@@ -363,9 +376,7 @@ impl Progress for Shown<'_> {
             BuildEvent::StepDone { number, millis, .. } => {
                 self.display.doing(self.task, &format!("{} ({millis} ms)", self.name(number)));
             }
-            BuildEvent::Download { name, done, total } => {
-                self.display.moved(&format!("{} {name}", self.task), done, total);
-            }
+            BuildEvent::Download { name, done, total } => self.fetching(name, done, total),
             BuildEvent::Message(text) => self.display.say(&format!("{}: {text}", self.task)),
             _ => {}
         }

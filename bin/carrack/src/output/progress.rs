@@ -20,6 +20,10 @@ pub(crate) enum Mode {
     Quiet,
 }
 
+const SPINNING: &str = "{prefix:<24} {spinner} {wide_msg}";
+const MOVING: &str = "{prefix:<24} [{bar:24}] {bytes:>10} of {total_bytes:<10} {wide_msg}";
+const DONE: &str = "{prefix:<24} {wide_msg}";
+
 /// Shows named tasks, each with a state, on stderr.
 pub(crate) struct Display {
     bars: Option<MultiProgress>,
@@ -44,20 +48,23 @@ impl Display {
     /// `task` is under way and doing `what`.
     pub(crate) fn doing(&self, task: &str, what: &str) {
         match &self.bars {
-            Some(_) => self.bar(task).set_message(what.to_owned()),
+            Some(_) => {
+                let bar = self.bar(task);
+                bar.set_style(style(SPINNING));
+                bar.set_message(what.to_owned());
+            }
             None => self.line(task, what),
         }
     }
 
-    /// `task` has moved `done` of `total` bytes. Not shown as lines.
-    pub(crate) fn moved(&self, task: &str, done: u64, total: u64) {
+    /// `task` is moving bytes, `what` of them now. Not shown as lines.
+    pub(crate) fn moved(&self, task: &str, what: &str, done: u64, total: u64) {
         if self.bars.is_some() {
             let bar = self.bar(task);
-            if bar.length() != Some(total) {
-                bar.set_style(style("{prefix:<24} [{bar:24}] {bytes}/{total_bytes} {msg}"));
-                bar.set_length(total);
-            }
+            bar.set_style(style(MOVING));
+            bar.set_length(total);
             bar.set_position(done);
+            bar.set_message(what.to_owned());
         }
     }
 
@@ -66,7 +73,7 @@ impl Display {
         match &self.bars {
             Some(_) => {
                 let bar = self.bar(task);
-                bar.set_style(style("{prefix:<24} {msg}"));
+                bar.set_style(style(DONE));
                 bar.finish_with_message(what.to_owned());
             }
             None => self.line(task, what),
@@ -101,9 +108,8 @@ impl Display {
     fn bar(&self, task: &str) -> ProgressBar {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = tasks.entry(task.to_owned()).or_insert_with(|| {
-            let bar = ProgressBar::new_spinner()
-                .with_style(style("{prefix:<24} {spinner} {msg}"))
-                .with_prefix(task.to_owned());
+            let bar =
+                ProgressBar::new_spinner().with_style(style(SPINNING)).with_prefix(task.to_owned());
             bar.enable_steady_tick(Duration::from_millis(120));
             match &self.bars {
                 Some(bars) => bars.add(bar),

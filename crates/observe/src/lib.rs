@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use carrack_net::unix;
 use carrack_telemetry::access::{Reader, Record};
+use carrack_telemetry::logging::chain;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -196,15 +197,4 @@ impl Observe {
     pub fn metrics(&self) -> String {
         self.seen.lock().metrics.clone()
     }
-}
-
-/// An error with what lies beneath it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        line.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    line
 }

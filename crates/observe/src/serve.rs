@@ -14,6 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use carrack_net::serve::{self, Body};
+use carrack_telemetry::logging::chain;
 use carrack_telemetry::metrics;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY,
@@ -23,7 +24,7 @@ use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::{Observe, WhyError, chain, page};
+use crate::{Observe, WhyError, page};
 
 /// Records the page shows, and the most that are handed out at once.
 const RECORDS: (usize, usize) = (60, 200);

@@ -53,3 +53,15 @@ pub fn init(filter: &str, format: Format) -> Result<(), InitError> {
     }
     .map_err(|source| InitError::Already { source })
 }
+
+/// An error with what lies beneath it, on one line, for the log.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        line.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    line
+}

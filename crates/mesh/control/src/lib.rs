@@ -31,6 +31,7 @@ use std::time::Duration;
 use carrack_objects::{Problem, mesh};
 use carrack_spiffe::TrustDomain;
 use carrack_store::{RecordError, RecordStore, TableError};
+use carrack_telemetry::logging::chain;
 use tokio::sync::watch;
 
 use api::{Applied, ApplyRequest, Enforcement, PolicyFile, PolicyStatus, Status};
@@ -266,15 +267,4 @@ async fn off_the_executor<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
         Ok(done) => done,
         Err(failed) => std::panic::resume_unwind(failed.into_panic()),
     }
-}
-
-/// An error with what lies beneath it, on one line, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        line.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    line
 }

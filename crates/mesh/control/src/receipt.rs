@@ -7,6 +7,8 @@ use carrack_net::unix;
 use carrack_xds::Receipt;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use carrack_telemetry::logging::chain;
+
 use crate::publish::{PublishError, Publisher};
 
 /// The first and the longest pause between two questions.
@@ -160,7 +162,7 @@ async fn ask_until(
 async fn receipt(proxy: &Path) -> Result<Receipt, String> {
     let answer = unix::get(proxy, "/config")
         .await
-        .map_err(|error| format!("the node proxy does not answer: {}", crate::chain(&error)))?;
+        .map_err(|error| format!("the node proxy does not answer: {}", chain(&error)))?;
     if !answer.status.is_success() {
         return Err(format!("the node proxy answered {}", answer.status));
     }

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use carrack_net::serve::{self, Body};
+use carrack_telemetry::logging::chain;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -19,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
 use crate::api::{ApplyRequest, DeleteRequest, Refusal};
-use crate::{ApplyError, Control, chain};
+use crate::{ApplyError, Control};
 
 /// Policies larger than this were not written by a person.
 const REQUEST_BYTES: usize = 4 << 20;

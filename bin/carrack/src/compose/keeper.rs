@@ -26,10 +26,8 @@ const LOG_BOUND: u64 = 16 << 20;
 
 /// Runs until killed. Returns at once when another keeper is at work.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&settings.run)
-        .with_context(|| format!("making the run directory {}", settings.run.display()))?;
-    std::fs::create_dir_all(settings.logs())
-        .with_context(|| format!("making the log directory {}", settings.logs().display()))?;
+    super::make_private(&settings.run)?;
+    super::make_private(&settings.logs())?;
     let Some(_lock) = try_lock(&lock_path(&settings.run))? else { return Ok(()) };
     rustix::process::setsid().ok(); // Already a session leader when a supervisor started us.
     super::record(&settings.run, "keeper")?;

@@ -5,6 +5,7 @@ pub(crate) mod daemon;
 pub(crate) mod keeper;
 pub(crate) mod proxy;
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -50,9 +51,14 @@ pub(crate) fn recorded(run: &Path, role: &str) -> anyhow::Result<Option<OwnedFd>
         .with_context(|| format!("opening the process recorded in {}", record.display()))
 }
 
-/// Makes a directory that only its owner and, by name, others may enter.
+/// Makes a directory that only its owner may enter: below it lie setuid programs of
+/// images, and keys.
 fn make_private(directory: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("making {}", directory.display()))
 }
 
 fn start_logging() -> anyhow::Result<()> {

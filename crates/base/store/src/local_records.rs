@@ -1,12 +1,13 @@
 //! Records in one `SQLite` file that several processes share.
 //!
-//! Each commit is one transaction, synced before it returns. A process that dies
-//! in the middle of one leaves nothing of it.
+//! Each commit is one transaction, synced before it returns unless it is made through
+//! [`LocalRecords::unsynced`]. A process that dies in the middle of one leaves nothing
+//! of it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
@@ -35,7 +36,25 @@ const SCHEMA: &str = "
 #[derive(Debug)]
 pub struct LocalRecords {
     file: PathBuf,
-    connection: Mutex<Connection>,
+    connection: Arc<Mutex<Connection>>,
+    lasting: Lasting,
+}
+
+/// What a commit has survived by the time it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasting {
+    PowerLoss,
+    ProcessEnd,
+}
+
+impl Lasting {
+    /// Both keep the order of commits: in the write-ahead log what comes later is lost first.
+    fn synchronous(self) -> &'static str {
+        match self {
+            Self::PowerLoss => "full",
+            Self::ProcessEnd => "normal",
+        }
+    }
 }
 
 impl LocalRecords {
@@ -52,7 +71,23 @@ impl LocalRecords {
         if found != FORMAT {
             return Err(RecordError::Format { file, found, known: FORMAT });
         }
-        Ok(Self { file, connection: Mutex::new(connection) })
+        let connection = Arc::new(Mutex::new(connection));
+        Ok(Self { file, connection, lasting: Lasting::PowerLoss })
+    }
+
+    /// The same records, for changes that mean nothing once the machine has lost its power.
+    ///
+    /// What is committed through it is there for everybody at once and survives the end of
+    /// every process, but the commit does not wait for the disk. A power loss may take such
+    /// commits, the last ones first, never one from the middle and never part of one; those
+    /// before a commit through [`LocalRecords::open`]'s answer are as safe as that one.
+    #[must_use]
+    pub fn unsynced(&self) -> Self {
+        Self {
+            file: self.file.clone(),
+            connection: Arc::clone(&self.connection),
+            lasting: Lasting::ProcessEnd,
+        }
     }
 
     /// The connection. A panic elsewhere cannot have left it half-way: whatever
@@ -80,6 +115,9 @@ impl RecordStore for LocalRecords {
 
     fn commit(&self, checks: &[Check], writes: &[Write]) -> Result<Revision, RecordError> {
         let mut connection = self.connection();
+        connection
+            .pragma_update(None, "synchronous", self.lasting.synchronous())
+            .map_err(|source| self.database(source))?;
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|source| self.database(source))?;
@@ -100,7 +138,6 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "full")?;
     Ok(connection)
 }
 

@@ -23,6 +23,7 @@ fn each_record_store(check: impl Fn(Arc<dyn RecordStore>)) {
     check(Arc::new(MemoryRecords::new()));
     let directory = tempfile::tempdir().unwrap();
     check(Arc::new(LocalRecords::open(directory.path().join("records.db")).unwrap()));
+    check(Arc::new(LocalRecords::open(directory.path().join("fast.db")).unwrap().unsynced()));
 }
 
 #[test]
@@ -276,6 +277,21 @@ fn records_of_another_format_are_refused() {
     drop(connection);
     let refused = LocalRecords::open(&file).unwrap_err().to_string();
     assert!(refused.contains("format 99"), "{refused}");
+}
+
+#[test]
+fn commits_that_are_not_synced_are_seen_by_all_and_survive_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("records.db");
+    let store = LocalRecords::open(&file).unwrap();
+    let unsynced = store.unsynced();
+    let put = |key: &str| [Write::Put(key.to_owned(), b"value".to_vec())];
+    let first = unsynced.commit(&[], &put("soon")).unwrap();
+    let second = store.commit(&[], &put("now")).unwrap();
+    assert!(first < second, "both count in one history");
+    assert!(store.get("soon").unwrap().is_some());
+    let other = LocalRecords::open(&file).unwrap();
+    assert_eq!(other.scan("").unwrap().len(), 2, "another process sees both");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use carrack_linux::fs::write_atomic;
-use carrack_objects::compose::MountKind;
+use carrack_linux::fs::replace;
+use carrack_objects::compose::{MountKind, Restart};
 use carrack_oci::runtime::defaults::{
     CapabilityChanges, CapabilityList, DefaultSpec, Limits, NetworkNamespace, Seccomp,
     default_spec, mount,
@@ -55,8 +55,21 @@ fn mount_rootfs(
         let unpacked = engine.layers.unpacked(layer, diff_id);
         layers.push(unpacked.map_err(EngineError::failed(attempt()))?);
     }
-    let mounted = engine.rootfs.prepare(&container.id, &layers, &places.rootfs);
+    let mounted = if is_passing(container) {
+        // What an interrupted start has left of it is nothing anybody wrote.
+        let unmounted = engine.rootfs.unmount(&places.rootfs);
+        unmounted
+            .and_then(|()| engine.rootfs.remove(&container.id))
+            .and_then(|()| engine.rootfs.prepare_scratch(&container.id, &layers, &places.rootfs))
+    } else {
+        engine.rootfs.prepare(&container.id, &layers, &places.rootfs)
+    };
     mounted.map_err(EngineError::failed(attempt()))
+}
+
+/// Whether a container runs once and is removed then, so that nobody sees again what it wrote.
+fn is_passing(container: &Container) -> bool {
+    container.auto_remove && container.definition.restart == Restart::No
 }
 
 /// The files of `/etc` that say where a container is: its names, its name server, its neighbors.
@@ -76,12 +89,9 @@ fn etc_files(
     let files = [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv)];
     let mut mounts = Vec::new();
     for (name, content) in files {
-        let path = places.keep.join(name);
-        // Written in place: a container that runs has this very file mounted.
-        if !path.exists() {
-            let written = write_atomic(&path, content.as_bytes(), 0o644);
-            written.map_err(EngineError::failed(format!("writing {}", path.display())))?;
-        }
+        let path = places.bundle.join(name);
+        let written = replace(&path, content.as_bytes(), 0o644);
+        written.map_err(EngineError::failed(format!("writing {}", path.display())))?;
         let target = format!("/etc/{name}");
         if !container.definition.mounts.iter().any(|mount| mount.target == target) {
             mounts.push(bind(&path, &target, container.definition.read_only));
@@ -199,7 +209,7 @@ fn environment(container: &Container, account: &Account) -> Vec<String> {
 }
 
 fn write_spec(places: &Places, spec: &Spec) -> io::Result<()> {
-    write_atomic(&places.bundle.join("config.json"), &serde_json::to_vec(spec)?, 0o600)
+    replace(&places.bundle.join("config.json"), &serde_json::to_vec(spec)?, 0o600)
 }
 
 /// Another program of a container that runs: as its own, but for what was asked.
@@ -265,7 +275,7 @@ pub(crate) fn clear(engine: &Engine, container: &Container) {
     }
 }
 
-/// Removes a container's own files: what it wrote, its log, its `/etc` files.
+/// Removes a container's own files: what it wrote, and its log.
 pub(crate) fn remove(engine: &Engine, container: &Container) -> Result<(), EngineError> {
     let attempt = || format!("removing the files of {}", container.name);
     engine.rootfs.remove(&container.id).map_err(EngineError::failed(attempt()))?;

@@ -189,9 +189,9 @@ impl Container {
 /// Where the things of one container are.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
-    /// What outlives a boot: its log and its own `/etc` files.
+    /// What outlives a boot: its log.
     pub(crate) keep: PathBuf,
-    /// What does not: the bundle and the shim's directory.
+    /// What does not: the bundle, its own `/etc` files and the shim's directory.
     pub(crate) bundle: PathBuf,
     /// Where its root filesystem is mounted.
     pub(crate) rootfs: PathBuf,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use carrack_content::Images;
 use carrack_objects::mesh::{Service, Workload};
 use carrack_rootfs::{Layers, Rootfs};
-use carrack_store::{LocalRecords, RecordStore};
+use carrack_store::Table;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use crate::config::{EngineConfig, Gate};
 use crate::container::{Container, Places};
 use crate::error::EngineError;
 use crate::network::Networks;
-use crate::record::{Records, ServiceRecord, VolumeRecord};
+use crate::record::{ContainerRecord, Records, ServiceRecord, VolumeRecord};
 
 /// Containers, their networks and volumes, and whoever asks about them.
 ///
@@ -74,8 +74,8 @@ impl Engine {
     pub fn open(config: EngineConfig, gate: Arc<dyn Gate>) -> Result<Arc<Self>, EngineError> {
         let store = config.root.join("store");
         let layers = config.root.join("rootfs").join("layers");
-        let records = config.root.join("engine");
-        for directory in [&store, &layers, &records, &config.root.join("containers")] {
+        let engine = config.root.join("engine");
+        for directory in [&store, &layers, &engine, &config.root.join("containers")] {
             private_directory(directory)?;
         }
         for name in ["containers", "netns", "runtime"] {
@@ -87,13 +87,11 @@ impl Engine {
             .map_err(EngineError::failed(opening("layers")))?;
         let rootfs = Rootfs::open(config.root.join("rootfs").join("containers"))
             .map_err(EngineError::failed(opening("root filesystems")))?;
-        let store: Arc<dyn RecordStore> = Arc::new(
-            LocalRecords::open(records.join("records.db"))
-                .map_err(EngineError::failed(opening("records")))?,
-        );
+        let records = Records::open(engine.join("records.db"))
+            .map_err(EngineError::failed(opening("records")))?;
         let engine = Arc::new(Self {
             rootfs,
-            records: Records::new(&store),
+            records,
             networks: Networks::new(&config),
             config,
             gate,
@@ -193,8 +191,12 @@ impl Engine {
     pub(crate) fn save(&self, container: &Container) -> Result<(), EngineError> {
         // What is read last is written last.
         let _saving = container.saving.lock();
-        let put = self.records.containers.put(&container.id, &container.record());
-        put.map(|_| ()).map_err(EngineError::failed(format!("recording {}", container.name)))
+        let attempt = || format!("recording {}", container.name);
+        let put = Table::<ContainerRecord>::write(&container.id, &container.record())
+            .map_err(EngineError::failed(attempt()))?;
+        self.records
+            .commit(container.auto_remove, &[put])
+            .map_err(EngineError::failed(attempt()))
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrack_shim::{Client, Log, ShimConfig, Streams};
+use carrack_store::Table;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,7 @@ use crate::bundle;
 use crate::container::{Container, Glance};
 use crate::engine::{Engine, blocking};
 use crate::error::EngineError;
-use crate::record::{Phase, Wanted};
+use crate::record::{ContainerRecord, Phase, ServiceRecord, Wanted};
 
 /// How long a killed container may take to be gone.
 const AFTER_KILL: Duration = Duration::from_secs(20);
@@ -129,27 +130,45 @@ impl Engine {
     ) -> Result<Brought, EngineError> {
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
-        let network = blocking(move || engine.attach_network(&shared)).await?;
+        let network = blocking(move || engine.make_namespace(&shared)).await?;
         self.networks.answer_names(&network).await?;
         self.publish();
 
-        // The mesh makes its sockets while the root filesystem is made here.
+        // The mesh makes its sockets while everything else is made here. The program is all that
+        // has to wait for it.
         let attempt = format!("waiting for the mesh to capture {}", container.name);
         let gate =
             async { self.gate.captured(&container.id).await.map_err(EngineError::failed(attempt)) };
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
-        let prepare = blocking(move || bundle::prepare(&engine, &shared));
-        let (gate, prepared) = tokio::join!(gate, prepare);
-        prepared?;
-        gate?;
-
+        let connect = blocking(move || engine.connect(&shared, &network));
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
-        blocking(move || engine.launch(&shared, attach)).await
+        let make = blocking(move || engine.make(&shared, attach));
+        let (gate, connected, made) = tokio::join!(gate, connect, make);
+        let (client, streams) = made?;
+        connected?;
+        gate?;
+
+        let name = container.name.clone();
+        blocking(move || {
+            // Taken before, so that no program ends before it started.
+            let started = Timestamp::now();
+            client
+                .start()
+                .map_err(|source| EngineError::shim(format!("starting {name}"), source))?;
+            Ok(Brought { client, streams, started })
+        })
+        .await
     }
 
-    fn launch(&self, container: &Container, attach: bool) -> Result<Brought, EngineError> {
+    /// Makes all of a container but its program.
+    fn make(
+        &self,
+        container: &Container,
+        attach: bool,
+    ) -> Result<(Client, Option<Streams>), EngineError> {
+        bundle::prepare(self, container)?;
         let places = self.places(&container.id);
         let config = ShimConfig {
             id: container.id.clone(),
@@ -169,10 +188,7 @@ impl Engine {
         let client = Client::spawn(program, &places.bundle, &config).map_err(starting)?;
         container.change(|state| state.shim = Some(client.clone()));
         let streams = if attach { Some(client.attach().map_err(starting)?) } else { None };
-        // Taken before, so that no program ends before it started.
-        let started = Timestamp::now();
-        client.start().map_err(starting)?;
-        Ok(Brought { client, streams, started })
+        Ok((client, streams))
     }
 
     /// Takes note that a container runs, and watches over it.
@@ -405,16 +421,26 @@ impl Engine {
         blocking(move || {
             bundle::remove(&engine, &shared)?;
             engine.remove_own_volumes(&shared, volumes)?;
-            engine.release_service(&shared)?;
-            let id = &shared.id;
-            let erased = engine.records.containers.delete(id);
-            erased.map_err(EngineError::failed(format!("forgetting {}", shared.name)))?;
-            engine.table.lock().containers.remove(id);
-            Ok(())
+            engine.forget(&shared)
         })
         .await?;
         container.vanish();
         self.publish();
+        Ok(())
+    }
+
+    fn forget(&self, container: &Container) -> Result<(), EngineError> {
+        let service = self.service_to_release(container);
+        let mut writes = vec![Table::<ContainerRecord>::erase(&container.id)];
+        writes.extend(service.as_deref().map(Table::<ServiceRecord>::erase));
+        self.records
+            .commit(container.auto_remove, &writes)
+            .map_err(EngineError::failed(format!("forgetting {}", container.name)))?;
+        let mut table = self.table.lock();
+        table.containers.remove(&container.id);
+        if let Some(service) = service {
+            table.services.remove(&service);
+        }
         Ok(())
     }
 

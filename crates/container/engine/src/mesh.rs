@@ -88,7 +88,7 @@ impl Engine {
         Ok(())
     }
 
-    fn free_service_address(&self) -> Result<std::net::Ipv4Addr, EngineError> {
+    pub(crate) fn free_service_address(&self) -> Result<std::net::Ipv4Addr, EngineError> {
         let pool = self.config.service_addresses;
         let taken = self.table.lock().services.values().map(|service| service.vip).collect();
         address::next(pool, &taken, None).ok_or_else(|| {
@@ -169,8 +169,8 @@ impl Engine {
             .or_else(|| container.map(|container| format!("container {}", container.name)))
     }
 
-    /// Forgets the service of a container that was made by itself and is being removed.
-    pub(crate) fn release_service(&self, container: &Container) -> Result<(), EngineError> {
+    /// The service that goes with a container which was made by itself.
+    pub(crate) fn service_to_release(&self, container: &Container) -> Option<String> {
         let definition = &container.definition;
         let key = ServiceRecord::key(&definition.project, &definition.service);
         let used = self.table.lock().containers.values().any(|other| {
@@ -178,10 +178,7 @@ impl Engine {
                 && other.definition.project == definition.project
                 && other.definition.service == definition.service
         });
-        if used || !is_own_service(container) {
-            return Ok(());
-        }
-        self.remove_service(&key)
+        (is_own_service(container) && !used).then_some(key)
     }
 
     pub(crate) fn remove_service(&self, key: &str) -> Result<(), EngineError> {

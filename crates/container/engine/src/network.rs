@@ -228,15 +228,30 @@ impl Engine {
         })
     }
 
-    /// Gives a container its network namespace, interface and capture, however much of it there
-    /// is already.
-    pub(crate) fn attach_network(
+    /// Gives a container its network namespace and its capture, however much of it there is
+    /// already. Nothing leads into it yet.
+    pub(crate) fn make_namespace(
         &self,
         container: &Container,
     ) -> Result<Arc<ProjectNetwork>, EngineError> {
-        let attempt = || format!("connecting {} to its network", container.name);
+        let attempt = || format!("making the network namespace of {}", container.name);
         let (network, _) = self.project_network(&container.definition.project)?;
         network.ensure().map_err(EngineError::failed(attempt()))?;
+        let netns = self.places(&container.id).netns;
+        // The rules come first: there is no moment in which a packet could leave without them.
+        carrack_network::create_namespace(&netns)
+            .and_then(|()| carrack_network::capture(&netns, &Capture::default()))
+            .map_err(EngineError::failed(attempt()))?;
+        Ok(network)
+    }
+
+    /// Gives a container its interface.
+    pub(crate) fn connect(
+        &self,
+        container: &Container,
+        network: &ProjectNetwork,
+    ) -> Result<(), EngineError> {
+        let attempt = || format!("connecting {} to its network", container.name);
         let netns = self.places(&container.id).netns;
         let interface = self.host_interface(container);
         let attachment = Attachment {
@@ -247,21 +262,14 @@ impl Engine {
             host_interface: &interface,
             mac: carrack_network::hardware_address(container.address),
         };
-        let connect = || -> Result<(), NetworkError> {
-            carrack_network::create_namespace(&netns)?;
-            // The rules come first: there is no moment in which a packet could leave without them.
-            carrack_network::capture(&netns, &Capture::default())?;
-            match carrack_network::attach(&attachment) {
-                Err(NetworkError::NoBridge { .. }) => {
-                    network.stands.store(false, Ordering::Release);
-                    network.ensure()?;
-                    carrack_network::attach(&attachment)
-                }
-                other => other,
+        let connected = match carrack_network::attach(&attachment) {
+            Err(NetworkError::NoBridge { .. }) => {
+                network.stands.store(false, Ordering::Release);
+                network.ensure().and_then(|()| carrack_network::attach(&attachment))
             }
+            other => other,
         };
-        connect().map_err(EngineError::failed(attempt()))?;
-        Ok(network)
+        connected.map_err(EngineError::failed(attempt()))
     }
 
     /// Takes a container's network away, whatever of it there is.

@@ -307,6 +307,7 @@ impl Engine {
             definition: planned.definition.clone(),
             published: Vec::new(),
             auto_remove: false,
+            own_service: None,
         };
         let container = blocking(move || engine.create(new)).await?;
         stage(progress, &planned.name, Stage::Created, None).await;

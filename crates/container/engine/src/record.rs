@@ -2,13 +2,20 @@
 //!
 //! Every intent is written here before it has an effect, so that whoever opens the engine next
 //! knows what may be half done. See `takeover`.
+//!
+//! All of it is on the disk before it has an effect, but for one sort: what happens to a
+//! container that removes itself. Those commits survive any process, which is what taking over
+//! needs. A power loss may take the last of them, and it takes the container, too: what runs
+//! ends, `/run` is empty, and whichever record is still there leads to its removal or speaks of
+//! a container that was never started.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use carrack_objects::mesh::{AppProtocol, Published};
-use carrack_store::{Record, RecordStore, Table};
+use carrack_store::{LocalRecords, Record, RecordError, RecordStore, Table, TableError, Write};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,16 +30,30 @@ pub(crate) struct Records {
     pub(crate) networks: Table<NetworkRecord>,
     pub(crate) services: Table<ServiceRecord>,
     pub(crate) volumes: Table<VolumeRecord>,
+    synced: Arc<LocalRecords>,
+    unsynced: Arc<LocalRecords>,
 }
 
 impl Records {
-    pub(crate) fn new(store: &Arc<dyn RecordStore>) -> Self {
-        Self {
-            containers: Table::new(Arc::clone(store)),
-            networks: Table::new(Arc::clone(store)),
-            services: Table::new(Arc::clone(store)),
-            volumes: Table::new(Arc::clone(store)),
-        }
+    pub(crate) fn open(file: PathBuf) -> Result<Self, RecordError> {
+        let synced = Arc::new(LocalRecords::open(file)?);
+        let store = || Arc::clone(&synced) as Arc<dyn RecordStore>;
+        Ok(Self {
+            containers: Table::new(store()),
+            networks: Table::new(store()),
+            services: Table::new(store()),
+            volumes: Table::new(store()),
+            unsynced: Arc::new(synced.unsynced()),
+            synced,
+        })
+    }
+
+    /// Commits what happens to a container and whatever comes and goes with it, as safely as
+    /// the container is worth; see above.
+    pub(crate) fn commit(&self, auto_remove: bool, writes: &[Write]) -> Result<(), TableError> {
+        let store = if auto_remove { &self.unsynced } else { &self.synced };
+        store.commit(&[], writes)?;
+        Ok(())
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use carrack_objects::compose::{MountKind, Volume};
-use carrack_objects::mesh::Published;
+use carrack_objects::mesh::{AppProtocol, Published};
+use carrack_store::Table;
 use indexmap::IndexMap;
 use jiff::Timestamp;
 
@@ -14,7 +15,7 @@ use crate::definition::Definition;
 use crate::engine::{Engine, blocking};
 use crate::error::EngineError;
 use crate::plan::{Extras, define};
-use crate::record::{ContainerRecord, Life};
+use crate::record::{ContainerRecord, Life, ServiceRecord};
 
 /// The project of containers that name none.
 const DEFAULT_PROJECT: &str = "default";
@@ -27,6 +28,8 @@ pub(crate) struct NewContainer {
     pub(crate) definition: Definition,
     pub(crate) published: Vec<Published>,
     pub(crate) auto_remove: bool,
+    /// What its own service speaks, if it brings one.
+    pub(crate) own_service: Option<BTreeMap<u16, AppProtocol>>,
 }
 
 impl Engine {
@@ -50,6 +53,8 @@ impl Engine {
                 other.short_id()
             )));
         }
+        let own_service = new.own_service.map(|protocols| self.own_service(&new.definition, protocols));
+        let own_service = own_service.transpose()?;
         let record = ContainerRecord {
             number: new.number,
             hash: new.definition.hash(),
@@ -61,11 +66,42 @@ impl Engine {
             definition: new.definition,
             name: new.name,
         };
-        let put = self.records.containers.insert(&id, &record);
-        put.map_err(EngineError::failed(format!("recording {}", record.name)))?;
+        let attempt = || format!("recording {}", record.name);
+        let mut writes = vec![
+            Table::<ContainerRecord>::write(&id, &record)
+                .map_err(EngineError::failed(attempt()))?,
+        ];
+        if let Some(service) = &own_service {
+            let key = ServiceRecord::key(&service.project, &service.name);
+            let write = Table::<ServiceRecord>::write(&key, service);
+            writes.push(write.map_err(EngineError::failed(attempt()))?);
+        }
+        self.records
+            .commit(record.auto_remove, &writes)
+            .map_err(EngineError::failed(attempt()))?;
         let container = Container::from_record(id.clone(), record);
-        self.table.lock().containers.insert(id, Arc::clone(&container));
+        let mut table = self.table.lock();
+        if let Some(service) = own_service {
+            let key = ServiceRecord::key(&service.project, &service.name);
+            table.services.insert(key, service);
+        }
+        table.containers.insert(id, Arc::clone(&container));
         Ok(container)
+    }
+
+    /// A service for one container. It publishes nothing: ports lead to the container itself.
+    fn own_service(
+        &self,
+        definition: &Definition,
+        protocols: BTreeMap<u16, AppProtocol>,
+    ) -> Result<ServiceRecord, EngineError> {
+        Ok(ServiceRecord {
+            project: definition.project.clone(),
+            name: definition.service.clone(),
+            vip: self.free_service_address()?,
+            protocols,
+            published: Vec::new(),
+        })
     }
 
     /// Makes one container that no Compose file names.
@@ -95,29 +131,21 @@ impl Engine {
             define(project, service, &facts, &volumes, &extras).map_err(EngineError::Plan)?;
         // The ports lead to this container alone, so its service has none of its own.
         let published = self.choose_ports(&service.ports, &[])?;
-        self.ensure_service(project, &service.name, &[], &service.protocols())?;
         let container = self.create(NewContainer {
             name,
             number: 0,
             definition,
             published,
             auto_remove: request.auto_remove,
-        });
-        let container = match container {
-            Ok(container) => container,
-            Err(error) => {
-                let key = crate::record::ServiceRecord::key(project, &service.name);
-                self.remove_service(&key)?;
-                return Err(error);
-            }
-        };
+            own_service: Some(service.protocols()),
+        })?;
         self.publish();
         Ok(Created { id: container.id.clone(), name: container.name.clone(), warnings: Vec::new() })
     }
 
     /// A container by itself brings its own service, whose identity and name nobody else has.
     fn check_service_is_free(&self, project: &str, service: &str) -> Result<(), EngineError> {
-        let key = crate::record::ServiceRecord::key(project, service);
+        let key = ServiceRecord::key(project, service);
         let table = self.table.lock();
         let taken = table.services.contains_key(&key);
         let of = table.containers.values().find(|container| {

@@ -17,7 +17,7 @@ pub(crate) struct Global {
 }
 
 /// Where states are kept unless told otherwise.
-const DEFAULT_ROOT: &str = "/run/carrack/runtime";
+const DEFAULT_ROOT: &str = "/run/carrack-runtime";
 
 impl Global {
     /// Reads them up to the command's name.

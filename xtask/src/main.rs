@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 fn up(arguments: &[String]) -> Result<(), String> {
     setup::build_tools()?;
     release()?;
-    let carrack = workspace().join("target/release/carrack");
+    let carrack = target().join("release/carrack");
     let application = arguments.first().map_or("examples/shop", String::as_str);
     let mut command = Command::new(carrack);
     command.arg("up").arg(application).args(arguments.iter().skip(1));
@@ -107,6 +107,11 @@ fn step(name: &str, work: impl FnOnce() -> Result<(), String>) -> Result<(), Str
 fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Where cargo leaves what it builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
 fn cargo() -> Command {

@@ -11,7 +11,8 @@ use carrack_telemetry::logging::chain;
 
 use crate::publish::{PublishError, Publisher};
 
-/// The first and the longest pause between two questions.
+/// The first and the longest pause between two questions to a proxy that does not answer, or
+/// that answers without news.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
 /// Why a workload may not start.
@@ -140,12 +141,20 @@ async fn ask_until(
     let mut published = publisher.published();
     let (mut pause, longest) = PAUSES;
     let mut reason = "the node proxy did not answer".to_owned();
+    // What it said last; it answers with something else, and waits until there is.
+    let mut known = None;
     loop {
-        match timeout_at(deadline, receipt(proxy)).await {
-            Ok(Ok(receipt)) => match judge(&receipt) {
-                Answer::Yes => return Ok(()),
-                Answer::NotYet(why) => reason = why,
-            },
+        match timeout_at(deadline, receipt(proxy, known)).await {
+            Ok(Ok(receipt)) => {
+                match judge(&receipt) {
+                    Answer::Yes => return Ok(()),
+                    Answer::NotYet(why) => reason = why,
+                }
+                if known.replace(receipt.revision) != Some(receipt.revision) {
+                    pause = PAUSES.0;
+                    continue;
+                }
+            }
             Ok(Err(why)) => reason = why,
             Err(_) => return Err(reason),
         }
@@ -159,8 +168,11 @@ async fn ask_until(
     }
 }
 
-async fn receipt(proxy: &Path) -> Result<Receipt, String> {
-    let answer = unix::get(proxy, "/config")
+/// The proxy's receipt, at once or when it is another than the `known` one.
+async fn receipt(proxy: &Path, known: Option<u64>) -> Result<Receipt, String> {
+    let target =
+        known.map_or_else(|| "/config".to_owned(), |revision| format!("/config?after={revision}"));
+    let answer = unix::get(proxy, &target)
         .await
         .map_err(|error| format!("the node proxy does not answer: {}", chain(&error)))?;
     if !answer.status.is_success() {

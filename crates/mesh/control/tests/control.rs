@@ -224,7 +224,7 @@ async fn a_workload_the_proxy_refuses_is_not_let_through_and_the_reason_is_told(
             path: "netns".to_owned(),
             message: "is gone".to_owned(),
         }],
-        workloads: Vec::new(),
+        ..Receipt::default()
     });
     let patience = Duration::from_millis(100);
     let control =

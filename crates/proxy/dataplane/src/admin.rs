@@ -1,6 +1,7 @@
 //! Questions about the proxy, answered on its Unix socket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use carrack_net::serve::{self, Body, answer, json, text};
 use carrack_telemetry::metrics::CONTENT_TYPE;
@@ -12,12 +13,37 @@ use tokio_util::sync::CancellationToken;
 
 use crate::proxy::Proxy;
 
+/// The longest that `GET /config?after=REVISION` is answered after.
+const NEWS: Duration = Duration::from_secs(2);
+
 pub(crate) async fn serve(listener: UnixListener, proxy: Arc<Proxy>, stop: CancellationToken) {
     let handler = move |request: Request<Incoming>| {
-        let response = route(&proxy, request.method(), request.uri().path());
-        std::future::ready(response)
+        let proxy = Arc::clone(&proxy);
+        async move {
+            if let Some(known) = request.uri().query().and_then(known_revision) {
+                news(&proxy, known).await;
+            }
+            route(&proxy, request.method(), request.uri().path())
+        }
     };
     serve::unix(listener, handler, stop.cancelled_owned()).await;
+}
+
+/// The revision in `after=REVISION`.
+fn known_revision(query: &str) -> Option<u64> {
+    query.split('&').find_map(|pair| pair.strip_prefix("after=")?.parse().ok())
+}
+
+/// Waits for a receipt other than the one that is known, but not for ever: nobody has to wonder
+/// whether this proxy is still there, or the same.
+async fn news(proxy: &Proxy, known: u64) {
+    let mut receipt = proxy.receipt();
+    let other = receipt.wait_for(|receipt| receipt.revision != known);
+    tokio::select! {
+        _ = other => {}
+        () = tokio::time::sleep(NEWS) => {}
+        () = proxy.draining.cancelled() => {}
+    }
 }
 
 fn route(proxy: &Proxy, method: &Method, path: &str) -> Response<Body> {
@@ -26,7 +52,7 @@ fn route(proxy: &Proxy, method: &Method, path: &str) -> Response<Body> {
     }
     match path {
         "/metrics" => metrics(proxy),
-        "/config" => written(&*proxy.receipt.lock()),
+        "/config" => written(&*proxy.receipt().borrow()),
         "/certificates" => written(&certificates(proxy)),
         "/ready" => ready(proxy),
         _ => text(StatusCode::NOT_FOUND, "there are /metrics, /config, /certificates and /ready"),

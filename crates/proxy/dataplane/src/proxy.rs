@@ -8,7 +8,6 @@ use carrack_spiffe::TrustDomain;
 use carrack_telemetry::access::{Log, LogConfig};
 use carrack_telemetry::metrics::Metrics;
 use carrack_xds::{Problem, Receipt};
-use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,7 +32,7 @@ pub(crate) struct Proxy {
     /// Told when a capture comes to stand.
     pub(crate) captured: Notify,
     /// What `/config` answers.
-    pub(crate) receipt: Mutex<Receipt>,
+    receipt: watch::Sender<Receipt>,
     trust_domain: TrustDomain,
 }
 
@@ -52,7 +51,7 @@ impl Proxy {
             draining: CancellationToken::new(),
             swapped: watch::Sender::new(()),
             captured: Notify::new(),
-            receipt: Mutex::default(),
+            receipt: watch::Sender::default(),
             trust_domain,
         }))
     }
@@ -69,9 +68,26 @@ impl Proxy {
                 "resources refused, the last good ones stay in force"
             );
         }
-        let mut receipt = self.receipt.lock();
-        receipt.refused = Some(version.unwrap_or_else(|| "unreadable".to_owned()));
-        receipt.problems = problems;
+        self.change_receipt(|receipt| {
+            receipt.refused = Some(version.unwrap_or_else(|| "unreadable".to_owned()));
+            receipt.problems = problems;
+        });
+    }
+
+    /// What there is to say of the resources; whoever waits for news of it hears of changes.
+    pub(crate) fn receipt(&self) -> watch::Receiver<Receipt> {
+        self.receipt.subscribe()
+    }
+
+    pub(crate) fn change_receipt(&self, change: impl FnOnce(&mut Receipt)) {
+        self.receipt.send_if_modified(|receipt| {
+            let before = receipt.clone();
+            change(receipt);
+            receipt.revision = before.revision;
+            let differs = *receipt != before;
+            receipt.revision += u64::from(differs);
+            differs
+        });
     }
 
     /// Stops taking connections and waits, for a while, until those underway have ended.

@@ -105,8 +105,9 @@ impl Reconciler {
         self.capture(&snapshot);
         let wanted: HashSet<_> = snapshot.ingress().iter().map(|one| door_key(one)).collect();
         self.doors.retain(|key, _| wanted.contains(key));
-        *self.proxy.receipt.lock() =
-            Receipt { version: snapshot.version().to_owned(), ..Receipt::default() };
+        self.proxy.change_receipt(|receipt| {
+            *receipt = Receipt { version: snapshot.version().to_owned(), ..Receipt::default() };
+        });
         self.open_doors();
         self.forget_connections(&snapshot);
     }
@@ -125,7 +126,7 @@ impl Reconciler {
                 Ok(identity) => {
                     self.locals.insert(key, Local::start(&self.proxy, workload, identity));
                 }
-                Err(problem) => self.proxy.receipt.lock().problems.push(problem),
+                Err(problem) => self.proxy.change_receipt(|receipt| receipt.problems.push(problem)),
             }
         }
     }
@@ -151,11 +152,12 @@ impl Reconciler {
             }
         }
         let workloads = snapshot.local().iter().map(|workload| self.standing(workload)).collect();
-        let mut receipt = self.proxy.receipt.lock();
-        receipt.workloads = workloads;
-        if receipt.refused.is_none() {
-            receipt.problems = problems;
-        }
+        self.proxy.change_receipt(|receipt| {
+            receipt.workloads = workloads;
+            if receipt.refused.is_none() {
+                receipt.problems = problems;
+            }
+        });
     }
 
     fn open_door(&self, ingress: &Arc<Ingress>) -> Result<Door, Problem> {

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The node proxy's word on what it enforces; the answer to `GET /config`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
+    /// Counts the changes of this receipt since the proxy started, for `/config?after=`.
+    #[serde(default)]
+    pub revision: u64,
     /// The version in force. Empty before the first.
     pub version: String,
     /// The version refused since, if the newest one was. What is in force then stays.

@@ -50,7 +50,7 @@ impl Workspaces {
                 let _guard = self.lock()?;
                 remove_directory(&directory)?;
                 fs::create_dir(&directory)?;
-                let lock = File::create(directory.join("lock"))?;
+                let lock = File::open(&directory)?;
                 rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
                 lock
             };
@@ -91,8 +91,12 @@ impl Workspaces {
             let mut stale = Vec::new();
             for entry in fs::read_dir(self.live())? {
                 let path = entry?.path();
-                // Made anew where its maker died before making it.
-                let lock = File::create(path.join("lock"))?;
+                // The directory is its own lock, so that one which its maker removes just
+                // now is either locked or gone.
+                let lock = match File::open(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    opened => opened?,
+                };
                 if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
                     stale.push((lock, path));
                 }

@@ -4,12 +4,13 @@
 //! [`LocalRecords::unsynced`]. A process that dies in the middle of one leaves nothing
 //! of it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::record::{Check, Entry, RecordError, RecordStore, Revision, Write};
 
@@ -66,6 +67,7 @@ impl LocalRecords {
     /// When it cannot be opened, or was written in another format.
     pub fn open(file: impl Into<PathBuf>) -> Result<Self, RecordError> {
         let file = file.into();
+        let _turn = turn(&file);
         let connection = connect(&file).map_err(|source| database(&file, source))?;
         let found = prepare(&connection).map_err(|source| database(&file, source))?;
         if found != FORMAT {
@@ -132,6 +134,17 @@ impl RecordStore for LocalRecords {
         transaction.commit().map_err(|source| self.database(source))?;
         Ok(revision)
     }
+}
+
+/// Waits until nobody else opens records in the same directory, as long as the answer
+/// lives: SQLite tells whoever meets another's change of the journal's mode that the file
+/// is locked, at once and however patient one is. Where the directory cannot be locked,
+/// opening goes on without.
+fn turn(file: &Path) -> Option<File> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = File::open(directory.unwrap_or(Path::new("."))).ok()?;
+    rustix::io::retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive)).ok()?;
+    Some(directory)
 }
 
 fn connect(file: &Path) -> rusqlite::Result<Connection> {

@@ -18,6 +18,7 @@ const NEW_TABLE: u16 = SUBSYSTEM;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
+const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const FAMILY_IPV4: u8 = 2;
@@ -114,14 +115,34 @@ pub enum Action {
 /// What the kernel answers; nothing has changed then.
 pub fn replace(socket: &mut Socket, table: &Table) -> io::Result<()> {
     let mut messages = removal(&table.name);
-    messages.push(table_message(NEW_TABLE, &table.name));
+    messages.extend(creation(table, 0)?);
+    commit(socket, messages)
+}
+
+/// Puts `table` where no table has its name, or else [`replace`]s that one.
+///
+/// For a namespace that is new. Removing even a table that is not there makes the kernel wait,
+/// when the socket is closed, until every processor has forgotten it.
+///
+/// # Errors
+///
+/// What the kernel answers; nothing has changed then.
+pub fn create(socket: &mut Socket, table: &Table) -> io::Result<()> {
+    match commit(socket, creation(table, NLM_F_EXCL)?) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => replace(socket, table),
+        outcome => outcome,
+    }
+}
+
+fn creation(table: &Table, flags: u16) -> io::Result<Vec<Message>> {
+    let mut messages = vec![table_message(NEW_TABLE, flags, &table.name)];
     for chain in &table.chains {
         messages.push(chain_message(&table.name, chain));
         for rule in &chain.rules {
             messages.push(rule_message(&table.name, chain.name, rule)?);
         }
     }
-    commit(socket, messages)
+    Ok(messages)
 }
 
 /// Removes the table `name`. That there is none is no error.
@@ -135,7 +156,7 @@ pub fn remove(socket: &mut Socket, name: &str) -> io::Result<()> {
 
 /// Deleting what is not there is an error to the kernel, so it is made first.
 fn removal(name: &str) -> Vec<Message> {
-    vec![table_message(NEW_TABLE, name), table_message(DELETE_TABLE, name)]
+    vec![table_message(NEW_TABLE, 0, name), table_message(DELETE_TABLE, 0, name)]
 }
 
 fn commit(socket: &mut Socket, inner: Vec<Message>) -> io::Result<()> {
@@ -150,8 +171,9 @@ fn message(kind: u16, flags: u16) -> Message {
     Message::new(kind, flags, &[FAMILY_IPV4, 0, 0, 0])
 }
 
-fn table_message(kind: u16, name: &str) -> Message {
-    let mut message = message(kind, if kind == NEW_TABLE { NLM_F_CREATE } else { 0 });
+fn table_message(kind: u16, flags: u16, name: &str) -> Message {
+    let create = if kind == NEW_TABLE { NLM_F_CREATE } else { 0 };
+    let mut message = message(kind, create | flags);
     message.text(1, name);
     message
 }

@@ -194,9 +194,7 @@ impl Engine {
         let attempt = || format!("recording {}", container.name);
         let put = Table::<ContainerRecord>::write(&container.id, &container.record())
             .map_err(EngineError::failed(attempt()))?;
-        self.records
-            .commit(container.auto_remove, &[put])
-            .map_err(EngineError::failed(attempt()))
+        self.records.commit(container.auto_remove, &[put]).map_err(EngineError::failed(attempt()))
     }
 }
 

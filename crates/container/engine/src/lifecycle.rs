@@ -144,7 +144,7 @@ impl Engine {
         let connect = blocking(move || engine.connect(&shared, &network));
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
-        let make = blocking(move || engine.make(&shared, attach));
+        let make = blocking(move || engine.set_up(&shared, attach));
         let (gate, connected, made) = tokio::join!(gate, connect, make);
         let (client, streams) = made?;
         connected?;
@@ -163,7 +163,7 @@ impl Engine {
     }
 
     /// Makes all of a container but its program.
-    fn make(
+    fn set_up(
         &self,
         container: &Container,
         attach: bool,

@@ -53,7 +53,8 @@ impl Engine {
                 other.short_id()
             )));
         }
-        let own_service = new.own_service.map(|protocols| self.own_service(&new.definition, protocols));
+        let own_service =
+            new.own_service.map(|protocols| self.own_service(&new.definition, protocols));
         let own_service = own_service.transpose()?;
         let record = ContainerRecord {
             number: new.number,
@@ -76,9 +77,7 @@ impl Engine {
             let write = Table::<ServiceRecord>::write(&key, service);
             writes.push(write.map_err(EngineError::failed(attempt()))?);
         }
-        self.records
-            .commit(record.auto_remove, &writes)
-            .map_err(EngineError::failed(attempt()))?;
+        self.records.commit(record.auto_remove, &writes).map_err(EngineError::failed(attempt()))?;
         let container = Container::from_record(id.clone(), record);
         let mut table = self.table.lock();
         if let Some(service) = own_service {

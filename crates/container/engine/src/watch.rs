@@ -68,17 +68,11 @@ impl Engine {
         });
         // Told at once: what is sent to it from here on would be lost.
         self.publish();
-        let engine = Arc::clone(self);
-        let shared = Arc::clone(container);
-        let cleared = blocking(move || {
-            engine.end_processes(&shared, client);
-            Ok(())
-        });
-        if let Err(error) = cleared.await {
-            tracing::warn!(container = %container.name, %error, "clearing up after a run");
-        }
+        let policy = container.definition.restart;
+        let leaves = container.look(|state| !restarts(policy, &state.life, end));
+        self.clear_run(container, client, leaves).await;
         let again = container.change(|state| {
-            let again = restarts(container.definition.restart, &state.life, end);
+            let again = restarts(policy, &state.life, end);
             if again {
                 state.life.phase = Phase::Restarting;
             }
@@ -88,19 +82,50 @@ impl Engine {
             self.save_or_log(container);
             self.publish();
             self.restart_later(container);
+            return;
+        }
+        let over = match end {
+            End::Exited(_) => Phase::Exited,
+            End::Lost => Phase::Lost,
+        };
+        if container.auto_remove {
+            // Not recorded: that it is being removed will be, and until then its end is what
+            // whoever takes it over finds.
+            container.change(|state| state.life.phase = over);
+            self.remove_later(container);
         } else {
             self.clear(container).await;
-            container.change(|state| {
-                state.life.phase = match end {
-                    End::Exited(_) => Phase::Exited,
-                    End::Lost => Phase::Lost,
-                };
-            });
+            container.change(|state| state.life.phase = over);
             self.save_or_log(container);
             self.publish();
-            if container.auto_remove {
-                self.remove_later(container);
+        }
+    }
+
+    /// Ends what is left of a run's processes. The network of one that leaves goes at the same
+    /// time: the kernel takes a while to let go of an interface.
+    async fn clear_run(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        client: Option<Client>,
+        leaves: bool,
+    ) {
+        let engine = Arc::clone(self);
+        let shared = Arc::clone(container);
+        let processes = blocking(move || {
+            engine.end_processes(&shared, client);
+            Ok(())
+        });
+        let engine = Arc::clone(self);
+        let shared = Arc::clone(container);
+        let network = blocking(move || {
+            if leaves {
+                engine.detach_network(&shared);
             }
+            Ok(())
+        });
+        let (processes, network) = tokio::join!(processes, network);
+        if let Err(error) = processes.and(network) {
+            tracing::warn!(container = %container.name, %error, "clearing up after a run");
         }
     }
 

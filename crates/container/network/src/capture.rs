@@ -47,7 +47,7 @@ pub fn capture(path: &Path, capture: &Capture) -> Result<(), NetworkError> {
     let shown = path.display().to_string();
     let mut filter = Socket::open_in(namespace.as_fd(), Family::Netfilter)
         .map_err(refused("speaking with the namespace at", &*shown))?;
-    nft::replace(&mut filter, &rules(*capture))
+    nft::create(&mut filter, &rules(*capture))
         .map_err(refused("capturing the connections of", &*shown))
 }
 

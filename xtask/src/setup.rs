@@ -23,6 +23,7 @@ const PEERS: &[Needed] = &[
     Needed { program: "openssl", package: "openssl" },
     Needed { program: "gpg", package: "gnupg" },
     Needed { program: "dpkg-deb", package: "dpkg" },
+    Needed { program: "xz", package: "xz-utils" },
     Needed { program: "apt-ftparchive", package: "apt-utils" },
     Needed { program: "skopeo", package: "skopeo" },
     Needed { program: "umoci", package: "umoci" },

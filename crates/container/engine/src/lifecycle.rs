@@ -238,14 +238,18 @@ impl Engine {
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
         let cleared = blocking(move || {
-            engine.clear_processes(&shared);
-            bundle::clear(&engine, &shared);
-            engine.detach_network(&shared);
+            engine.clear_held(&shared);
             Ok(())
         });
         if let Err(error) = cleared.await {
             tracing::warn!(container = %container.name, %error, "clearing a container away");
         }
+    }
+
+    fn clear_held(&self, container: &Container) {
+        self.clear_processes(container);
+        bundle::clear(self, container);
+        self.detach_network(container);
     }
 
     /// Stops a container: its stop signal, its grace period, then `SIGKILL`. Its policy does not
@@ -414,34 +418,73 @@ impl Engine {
             )));
         }
         container.change(|state| state.life.phase = Phase::Removing);
-        self.save(container)?;
-        self.clear(container).await;
+        self.record_removal(container)?;
+        let address = self.networks.hold_address(container.address);
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
-        blocking(move || {
-            bundle::remove(&engine, &shared)?;
-            engine.remove_own_volumes(&shared, volumes)?;
-            engine.forget(&shared)
-        })
-        .await?;
+        let finish = move || {
+            let finished = engine.finish_removal(&shared, volumes);
+            drop(address);
+            finished
+        };
+        if container.auto_remove {
+            // Nobody who waits for its end has to wait for the disk and the kernel.
+            self.remove_own_volumes(container, volumes)?;
+            self.drop_from_table(container);
+            self.finish_later(container, finish);
+        } else {
+            blocking(finish).await?;
+            self.drop_from_table(container);
+        }
         container.vanish();
         self.publish();
         Ok(())
     }
 
-    fn forget(&self, container: &Container) -> Result<(), EngineError> {
+    /// Records that a container goes, and that its service is gone.
+    fn record_removal(&self, container: &Container) -> Result<(), EngineError> {
+        let _saving = container.saving.lock();
+        let attempt = || format!("recording the removal of {}", container.name);
+        let going = Table::<ContainerRecord>::write(&container.id, &container.record());
+        let mut writes = vec![going.map_err(EngineError::failed(attempt()))?];
         let service = self.service_to_release(container);
-        let mut writes = vec![Table::<ContainerRecord>::erase(&container.id)];
         writes.extend(service.as_deref().map(Table::<ServiceRecord>::erase));
         self.records
             .commit(container.auto_remove, &writes)
-            .map_err(EngineError::failed(format!("forgetting {}", container.name)))?;
-        let mut table = self.table.lock();
-        table.containers.remove(&container.id);
+            .map_err(EngineError::failed(attempt()))?;
         if let Some(service) = service {
-            table.services.remove(&service);
+            self.table.lock().services.remove(&service);
         }
         Ok(())
+    }
+
+    /// Takes away all a container has and, last, its record.
+    fn finish_removal(&self, container: &Container, volumes: bool) -> Result<(), EngineError> {
+        self.clear_held(container);
+        bundle::remove(self, container)?;
+        self.remove_own_volumes(container, volumes)?;
+        self.records
+            .commit(container.auto_remove, &[Table::<ContainerRecord>::erase(&container.id)])
+            .map_err(EngineError::failed(format!("forgetting {}", container.name)))
+    }
+
+    /// What is left undone when this engine is killed is done by the next, which finds the record.
+    fn finish_later(
+        &self,
+        container: &Container,
+        finish: impl FnOnce() -> Result<(), EngineError> + Send + 'static,
+    ) {
+        let name = container.name.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = blocking(finish).await {
+                let fault = error.fault();
+                tracing::warn!(container = %name, error = %fault.message, causes = ?fault.causes, "something is left of a container that was removed");
+            }
+        });
+    }
+
+    fn drop_from_table(&self, container: &Container) {
+        self.table.lock().containers.remove(&container.id);
     }
 
     /// Kills a container if it runs, and removes it.

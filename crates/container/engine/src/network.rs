@@ -31,6 +31,8 @@ pub(crate) struct Networks {
     by_project: Mutex<BTreeMap<String, Arc<ProjectNetwork>>>,
     name_servers: Vec<SocketAddr>,
     tasks: TaskTracker,
+    /// Addresses of containers that are gone while their interfaces are not yet.
+    leaving: Arc<Mutex<BTreeSet<Ipv4Addr>>>,
     /// Held while an address or subnet is chosen and recorded.
     pub(crate) choosing: Mutex<()>,
 }
@@ -46,12 +48,26 @@ pub(crate) struct ProjectNetwork {
     stop: CancellationToken,
 }
 
+/// An address that nobody is given.
+#[derive(Debug)]
+pub(crate) struct HeldAddress {
+    leaving: Arc<Mutex<BTreeSet<Ipv4Addr>>>,
+    address: Ipv4Addr,
+}
+
+impl Drop for HeldAddress {
+    fn drop(&mut self) {
+        self.leaving.lock().remove(&self.address);
+    }
+}
+
 impl Networks {
     pub(crate) fn new(config: &EngineConfig) -> Self {
         Self {
             by_project: Mutex::new(BTreeMap::new()),
             name_servers: config.name_servers.clone(),
             tasks: TaskTracker::new(),
+            leaving: Arc::default(),
             choosing: Mutex::new(()),
         }
     }
@@ -109,6 +125,13 @@ impl Networks {
         });
         *answering = true;
         Ok(())
+    }
+
+    /// Keeps an address from being given to anybody for as long as the answer lives: two
+    /// interfaces that have it would take packets from each other.
+    pub(crate) fn hold_address(&self, address: Ipv4Addr) -> HeldAddress {
+        self.leaving.lock().insert(address);
+        HeldAddress { leaving: Arc::clone(&self.leaving), address }
     }
 
     /// Stops answering names.
@@ -220,7 +243,8 @@ impl Engine {
     pub(crate) fn free_address(&self, network: &ProjectNetwork) -> Result<Ipv4Addr, EngineError> {
         let project = &network.network.name;
         let containers = self.project_containers(project);
-        let taken: BTreeSet<Ipv4Addr> = containers.iter().map(|c| c.address).collect();
+        let mut taken: BTreeSet<Ipv4Addr> = containers.iter().map(|c| c.address).collect();
+        taken.extend(self.networks.leaving.lock().iter());
         let newest = containers.iter().max_by_key(|c| c.created).map(|c| c.address);
         let subnet = network.network.subnet;
         address::next(subnet, &taken, newest).ok_or_else(|| {

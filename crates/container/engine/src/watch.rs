@@ -69,8 +69,15 @@ impl Engine {
         // Told at once: what is sent to it from here on would be lost.
         self.publish();
         let policy = container.definition.restart;
-        let leaves = container.look(|state| !restarts(policy, &state.life, end));
-        self.clear_run(container, client, leaves).await;
+        let engine = Arc::clone(self);
+        let shared = Arc::clone(container);
+        let cleared = blocking(move || {
+            engine.end_processes(&shared, client);
+            Ok(())
+        });
+        if let Err(error) = cleared.await {
+            tracing::warn!(container = %container.name, %error, "clearing up after a run");
+        }
         let again = container.change(|state| {
             let again = restarts(policy, &state.life, end);
             if again {
@@ -98,34 +105,6 @@ impl Engine {
             container.change(|state| state.life.phase = over);
             self.save_or_log(container);
             self.publish();
-        }
-    }
-
-    /// Ends what is left of a run's processes. The network of one that leaves goes at the same
-    /// time: the kernel takes a while to let go of an interface.
-    async fn clear_run(
-        self: &Arc<Self>,
-        container: &Arc<Container>,
-        client: Option<Client>,
-        leaves: bool,
-    ) {
-        let engine = Arc::clone(self);
-        let shared = Arc::clone(container);
-        let processes = blocking(move || {
-            engine.end_processes(&shared, client);
-            Ok(())
-        });
-        let engine = Arc::clone(self);
-        let shared = Arc::clone(container);
-        let network = blocking(move || {
-            if leaves {
-                engine.detach_network(&shared);
-            }
-            Ok(())
-        });
-        let (processes, network) = tokio::join!(processes, network);
-        if let Err(error) = processes.and(network) {
-            tracing::warn!(container = %container.name, %error, "clearing up after a run");
         }
     }
 

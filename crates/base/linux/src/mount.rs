@@ -315,8 +315,8 @@ impl Overlay<'_> {
     ///
     /// # Errors
     ///
-    /// With the kernel's own message where it left one. Needs Linux 6.5 for its way to
-    /// name many layers.
+    /// With the kernel's own message where it left one. Linux before 6.7 takes about
+    /// fifteen layers.
     pub fn mount(&self, attributes: Attributes) -> io::Result<OwnedFd> {
         let filesystem = Filesystem::open("overlay")?;
         filesystem.set("source", "overlay")?;
@@ -325,28 +325,62 @@ impl Overlay<'_> {
         for option in ["redirect_dir", "metacopy", "index"] {
             filesystem.set(option, "off")?;
         }
-        // A path is handed over as a descriptor's, since the kernel takes 255 bytes only.
-        let mut held = Vec::with_capacity(self.lower.len() + 2);
-        let mut hand = |key: &str, path: &Path| -> io::Result<()> {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let directory = rustix::fs::open(path, flags, Mode::empty())
-                .map_err(|errno| annotate(errno, &format!("directory {}", path.display())))?;
-            filesystem.set(key, &format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
-            held.push(directory);
-            Ok(())
-        };
-        for layer in self.lower {
-            hand("lowerdir+", layer)?;
-        }
+        // Held until the mount is made: paths are handed over as those of descriptors,
+        // since the kernel takes 255 bytes only.
+        let lower =
+            self.lower.iter().map(|layer| directory(layer)).collect::<io::Result<Vec<_>>>()?;
+        set_lower(&filesystem, &lower)?;
+        let mut held = Vec::with_capacity(2);
         if let Some((upper, work)) = self.upper {
-            hand("upperdir", upper)?;
-            hand("workdir", work)?;
+            for (key, path) in [("upperdir", upper), ("workdir", work)] {
+                let opened = directory(path)?;
+                filesystem.set(key, &path_of(&opened))?;
+                held.push(opened);
+            }
         }
         if self.volatile {
             filesystem.flag("volatile")?;
         }
         filesystem.mount(attributes)
     }
+}
+
+/// The layers below, one by one, or, where the kernel does not know that way (before
+/// Linux 6.7), in one word.
+fn set_lower(filesystem: &Filesystem, layers: &[OwnedFd]) -> io::Result<()> {
+    for (number, layer) in layers.iter().enumerate() {
+        match filesystem.set("lowerdir+", &path_of(layer)) {
+            Err(error) if number == 0 && error.kind() == io::ErrorKind::InvalidInput => {
+                return set_lower_at_once(filesystem, layers);
+            }
+            set => set?,
+        }
+    }
+    Ok(())
+}
+
+fn set_lower_at_once(filesystem: &Filesystem, layers: &[OwnedFd]) -> io::Result<()> {
+    /// What the kernel takes of one option.
+    const LONGEST: usize = 255;
+    let joined = layers.iter().map(path_of).collect::<Vec<_>>().join(":");
+    if joined.len() > LONGEST {
+        let message = format!(
+            "{} layers are more than this kernel takes; Linux 6.7 takes them",
+            layers.len()
+        );
+        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+    }
+    filesystem.set("lowerdir", &joined)
+}
+
+fn directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|errno| annotate(errno, &format!("directory {}", path.display())))
+}
+
+fn path_of(descriptor: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd())
 }
 
 /// A view of `directory`, attached to nothing, that no privilege can make writable: an
@@ -359,12 +393,8 @@ impl Overlay<'_> {
 pub fn read_only_view(directory: &Path) -> io::Result<OwnedFd> {
     // An overlay that writes nowhere needs two layers; the second is empty.
     let empty = Filesystem::open("tmpfs")?.mount(Attributes::READ_ONLY)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
     let filesystem = Filesystem::open("overlay")?;
-    for layer in [&directory, &empty] {
-        filesystem.set("lowerdir+", &format!("/proc/self/fd/{}", layer.as_raw_fd()))?;
-    }
+    set_lower(&filesystem, &[self::directory(directory)?, empty])?;
     filesystem.mount(Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV)
 }
 
@@ -423,5 +453,31 @@ mod tests {
         assert_eq!(&seen, b"above");
         root.make_file(Path::new("new"), 0o644).unwrap();
         assert!(upper.join("new").exists());
+    }
+
+    #[test]
+    fn layers_named_in_one_word_are_layered_alike() {
+        let directory_of_both = scratch();
+        let [one, two] = ["one", "two"].map(|name| directory_of_both.path().join(name));
+        for path in [&one, &two] {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join("f"), path.file_name().unwrap().as_encoded_bytes()).unwrap();
+        }
+        let filesystem = Filesystem::open("overlay").unwrap();
+        let layers = [directory(&two).unwrap(), directory(&one).unwrap()];
+        set_lower_at_once(&filesystem, &layers).unwrap();
+        let root = RootedDir::from_fd(filesystem.mount(Attributes::READ_ONLY).unwrap());
+        let file = root.open_with(Path::new("f"), OFlags::RDONLY, Mode::empty()).unwrap();
+        let mut seen = [0; 3];
+        rustix::io::read(&file, &mut seen).unwrap();
+        assert_eq!(&seen, b"two");
+    }
+
+    #[test]
+    fn more_layers_than_an_old_kernel_takes_are_refused_by_name() {
+        let filesystem = Filesystem::open("overlay").unwrap();
+        let layers: Vec<OwnedFd> = (0..40).map(|_| directory(Path::new("/")).unwrap()).collect();
+        let error = set_lower_at_once(&filesystem, &layers).unwrap_err();
+        assert!(error.to_string().contains("40 layers"), "{error}");
     }
 }

@@ -235,11 +235,12 @@ impl Sum {
     }
 }
 
-/// Whether what ended with this code failed. Bytes have no code when all is well.
+/// Whether what ended with this code failed. Bytes have no code when all is well, and a word for
+/// what went wrong when it is not.
 fn failed(code: &str, tcp: bool) -> bool {
     match code.parse::<u16>() {
         Ok(status) => status >= 400,
-        Err(_) => !tcp,
+        Err(_) => !tcp || code != "-",
     }
 }
 
@@ -404,6 +405,8 @@ mod tests {
         assert!(!failed("-", true));
         assert!(failed("-", false));
         assert!(failed("403", true));
+        assert!(failed("refused", true));
+        assert!(failed("unreachable", true));
         assert!(!failed("302", false));
     }
 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::access::{Protocol, Record, Reporter};
+use crate::access::{Outcome, Protocol, Record, Reporter};
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -50,15 +50,20 @@ impl EncodeLabelValue for Word {
     }
 }
 
-/// An HTTP status, or nothing.
+/// How it ended: an HTTP status, a word for what became of bytes, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Code(Option<u16>);
+enum Code {
+    None,
+    Status(u16),
+    Failed(&'static str),
+}
 
 impl EncodeLabelValue for Code {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        match self.0 {
-            Some(status) => status.encode(encoder),
-            None => "-".encode(encoder),
+        match self {
+            Self::None => "-".encode(encoder),
+            Self::Status(status) => status.encode(encoder),
+            Self::Failed(word) => word.encode(encoder),
         }
     }
 }
@@ -138,7 +143,7 @@ impl Metrics {
     /// Counts a connection of bytes as open, described by the record it will leave.
     #[must_use]
     pub fn open(&self, record: &Record) -> Open {
-        let labels = labels(record);
+        let labels = labels(record, Code::None);
         let gauge = self.open.get_or_create_owned(&labels);
         gauge.inc();
         Open { gauge, bytes: self.bytes.get_or_create_owned(&labels) }
@@ -151,10 +156,12 @@ impl Metrics {
 
     /// Counts one record, of whose bytes `counted` are counted already.
     pub fn observe_rest(&self, record: &Record, counted: u64) {
-        let labels = labels(record);
+        let labels = labels(record, code(record));
         if record.protocol == Protocol::Tcp {
             self.connections.get_or_create(&labels).inc();
             let total = record.bytes_in.saturating_add(record.bytes_out);
+            // Bytes are counted while nobody knows yet how it will end.
+            let labels = Labels { code: Code::None, ..labels };
             self.bytes.get_or_create(&labels).inc_by(total.saturating_sub(counted));
         } else {
             self.requests.get_or_create(&labels).inc();
@@ -175,15 +182,26 @@ impl Metrics {
     }
 }
 
-fn labels(record: &Record) -> Labels {
+fn labels(record: &Record, code: Code) -> Labels {
     Labels {
         source: Text(Arc::clone(&record.source.service)),
         source_namespace: Text(Arc::clone(&record.source.namespace)),
         destination: Text(Arc::clone(&record.destination.service)),
         destination_namespace: Text(Arc::clone(&record.destination.namespace)),
         protocol: Word(protocol_word(record.protocol)),
-        code: Code(record.status),
+        code,
         reporter: Word(reporter_word(record.reporter)),
+    }
+}
+
+/// A connection of bytes has no status; a word says why it failed, if it did.
+fn code(record: &Record) -> Code {
+    match (record.status, record.protocol, record.outcome) {
+        (Some(status), _, _) => Code::Status(status),
+        (None, Protocol::Tcp, Outcome::Refused) => Code::Failed("refused"),
+        (None, Protocol::Tcp, Outcome::Unreachable) => Code::Failed("unreachable"),
+        (None, Protocol::Tcp, Outcome::Broken) => Code::Failed("broken"),
+        (None, _, _) => Code::None,
     }
 }
 

@@ -303,6 +303,40 @@ async fn an_allow_policy_lets_in_whom_it_names() {
     mesh.record("the caller's own", |one| one.refused_by == Some(refused.id)).await;
 }
 
+/// Waits until both ends have counted a connection of bytes that failed with this word.
+async fn failed_at_both_ends(mesh: &Mesh, from: &str, to: &str, code: &str) {
+    let source = format!("carrack_tcp_connections_total{{source=\"{from}\"");
+    let destination = format!("destination=\"{to}\"");
+    let ends = ["source", "destination"]
+        .map(|reporter| format!("code=\"{code}\",reporter=\"{reporter}\""));
+    let counted = async || {
+        let page = mesh.ask("/metrics").await?;
+        let shows = |end: &String| {
+            page.lines().any(|line| {
+                [source.as_str(), &destination, end].iter().all(|part| line.contains(part))
+            })
+        };
+        ends.iter().all(shows).then_some(())
+    };
+    harness::eventually("the failure in the metrics", counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_are_refused_or_find_nobody_are_errors_at_both_ends() {
+    if !possible() {
+        return;
+    }
+    let mut mesh = Mesh::start(&["edge", "other", "store"]).await;
+    let unheard = mesh.connect("edge", "store", 6379).await;
+    assert_eq!(exchange(unheard, "*1\r\n$4\r\nPING\r\n").await, "");
+    failed_at_both_ends(&mesh, "edge", "store", "unreachable").await;
+    let deny = policy(&mesh, Action::Deny, "store", from("*/sa/other"));
+    mesh.apply(|resources| resources.authorizations.push(deny)).await;
+    let refused = mesh.connect("other", "store", 6379).await;
+    assert_eq!(exchange(refused, "*1\r\n$4\r\nPING\r\n").await, "");
+    failed_at_both_ends(&mesh, "other", "store", "refused").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_ends_the_connections_it_would_not_have_let_in() {
     if !possible() {

@@ -57,15 +57,10 @@ impl Passing {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut frame = Pin::new(&mut self.incoming).poll_frame(context);
-        if frame.is_pending()
-            && let Some(lease) = &mut self.lease
-        {
-            // Having asked for more, move the connection on that it comes by.
-            lease.drive(context);
-            frame = Pin::new(&mut self.incoming).poll_frame(context);
-        }
-        let frame = ready!(frame);
+        let frame = ready!(match &mut self.lease {
+            Some(lease) => lease.poll_body(&mut self.incoming, context),
+            None => Pin::new(&mut self.incoming).poll_frame(context),
+        });
         match &frame {
             Some(Ok(frame)) => {
                 count(frame, &self.exchange.passed.back);

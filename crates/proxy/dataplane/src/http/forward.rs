@@ -102,7 +102,7 @@ impl Forward {
         let exchange = Exchange::begin(&self.proxy, self.parties(snapshot), protocol);
         exchange.note(|record| {
             record.method = Some(request.method().as_str().to_owned());
-            record.path = Some(request.uri().path().chars().take(PATH).collect());
+            record.path = Some(beginning(request.uri().path()).to_owned());
         });
         exchange
     }
@@ -212,7 +212,7 @@ impl Forward {
         }
         if wire == Wire::Http1 {
             head.version = Version::HTTP_11;
-            origin_form(&mut head, self.named());
+            origin_form(&mut head, || self.named());
         }
         let body = match http_body::Body::is_end_stream(&body) {
             true => Body::empty(),
@@ -258,6 +258,11 @@ impl Forward {
     }
 }
 
+/// As much of a path as records keep.
+fn beginning(path: &str) -> &str {
+    path.char_indices().nth(PATH).and_then(|(end, _)| path.get(..end)).unwrap_or(path)
+}
+
 fn host<B>(request: &Request<B>) -> &str {
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     let header = || request.headers().get(HOST).and_then(|value| value.to_str().ok());
@@ -265,14 +270,14 @@ fn host<B>(request: &Request<B>) -> &str {
 }
 
 /// A request to a server names a path only, and the host in a header.
-fn origin_form(head: &mut http::request::Parts, fallback: String) {
+fn origin_form(head: &mut http::request::Parts, fallback: impl FnOnce() -> String) {
     if let Some(authority) = head.uri.authority()
         && let Ok(value) = HeaderValue::from_str(authority.as_str())
     {
         head.headers.insert(HOST, value);
     }
     if !head.headers.contains_key(HOST)
-        && let Ok(value) = HeaderValue::try_from(fallback)
+        && let Ok(value) = HeaderValue::try_from(fallback())
     {
         head.headers.insert(HOST, value);
     }

@@ -4,6 +4,7 @@
 mod attempt;
 mod body;
 mod forward;
+mod nudge;
 mod serve;
 mod upstream;
 

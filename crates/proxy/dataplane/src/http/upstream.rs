@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Body;
+use super::nudge::Nudge;
 use crate::tunnel::{CONNECTION_WINDOW, STREAM_WINDOW};
 
 /// Connections kept for one callee.
@@ -61,6 +64,7 @@ struct Exclusive {
     sender: http1::SendRequest<Body>,
     /// None once it has ended.
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    nudge: Arc<Nudge>,
 }
 
 /// A connection in use, to be given back.
@@ -109,7 +113,7 @@ impl Upstreams {
             Wire::Http1 => {
                 let (sender, connection) = http1::Builder::new().handshake(stream).await?;
                 let connection = Some(Box::pin(connection.with_upgrades()) as _);
-                Sender::One(Exclusive { sender, connection })
+                Sender::One(Exclusive { sender, connection, nudge: Arc::default() })
             }
             Wire::Http2 => {
                 let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -169,22 +173,27 @@ impl Exclusive {
     }
 
     async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        let nudge = Arc::clone(&self.nudge);
         let ready = poll_fn(|context| {
-            self.drive(context);
-            self.sender.poll_ready(context)
+            nudge.poll(context, |context| {
+                self.drive(context);
+                self.sender.poll_ready(context)
+            })
         });
         if ready.await.is_err() {
             return Err(SendError::Unsent(Box::new(request)));
         }
-        let mut answer = pin!(self.sender.try_send_request(request));
+        let mut answer = pin!(nudge.before_poll(|| self.sender.try_send_request(request)));
         let connection = &mut self.connection;
         let answered = poll_fn(|context| {
-            if let Some(driven) = connection
-                && driven.as_mut().poll(context).is_ready()
-            {
-                *connection = None;
-            }
-            answer.as_mut().poll(context)
+            nudge.poll(context, |context| {
+                if let Some(driven) = connection
+                    && driven.as_mut().poll(context).is_ready()
+                {
+                    *connection = None;
+                }
+                answer.as_mut().poll(context)
+            })
         });
         answered.await.map_err(unsent)
     }
@@ -207,11 +216,25 @@ impl Lease {
         }
     }
 
-    /// Moves the connection on while its response is read.
-    pub(crate) fn drive(&mut self, context: &mut Context<'_>) {
-        if let Sender::One(exclusive) = &mut self.sender {
+    /// Reads the response's body, and moves the connection on that it comes by.
+    pub(super) fn poll_body(
+        &mut self,
+        body: &mut Incoming,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Sender::One(exclusive) = &mut self.sender else {
+            return Pin::new(body).poll_frame(context);
+        };
+        let nudge = Arc::clone(&exclusive.nudge);
+        nudge.poll(context, |context| {
+            let frame = Pin::new(&mut *body).poll_frame(context);
+            if frame.is_ready() {
+                return frame;
+            }
+            // It has asked for more now; the connection brings it.
             exclusive.drive(context);
-        }
+            Pin::new(&mut *body).poll_frame(context)
+        })
     }
 
     /// Keeps the connection for the next request, unless this one is still being sent on it. A

@@ -151,6 +151,19 @@ impl Group {
         Ok(())
     }
 
+    /// Gives the group to a user, who may then make groups below it and move processes
+    /// among them; its limits stay ours. Version 1 is not safe to give away: nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be given away.
+    pub fn delegate(&self, user: u32) -> Result<(), CgroupError> {
+        if self.layout.version() == Version::One {
+            return Ok(());
+        }
+        v2::delegate(&self.unified_directory(), user)
+    }
+
     /// Descriptors to which a process writes `0` in order to join: one per hierarchy.
     ///
     /// They work for a process that can no longer see or open the files itself.
@@ -195,6 +208,26 @@ impl Group {
         rustix::fs::open(&directory, flags, Mode::empty())
             .map(Some)
             .map_err(|error| CgroupError::Open { path: directory, source: error.into() })
+    }
+
+    /// The group below this one that a process has moved to, for starting a process beside
+    /// it where this one takes none, having handed its controllers down.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Left`] when the process is somewhere else; otherwise as
+    /// [`Self::handle`]. `None` on version 1.
+    pub fn handle_of(&self, pid: Pid) -> Result<Option<OwnedFd>, CgroupError> {
+        if self.layout.version() == Version::One {
+            return Ok(None);
+        }
+        let listed = read_file(Path::new(&format!("/proc/{}/cgroup", pid.as_raw_nonzero())))?;
+        let path = unified_path(&listed).filter(|path| path.starts_with(&self.path));
+        let path = path.ok_or_else(|| CgroupError::Left {
+            pid: pid.as_raw_nonzero().get(),
+            path: self.path.clone(),
+        })?;
+        Self { layout: self.layout.clone(), path: path.to_owned() }.handle()
     }
 
     /// The processes in the group and in the groups below it.
@@ -352,6 +385,11 @@ impl Group {
         };
         directory.is_dir().then_some(directory)
     }
+}
+
+/// The version 2 group in the text of a `/proc/PID/cgroup`, without a leading slash.
+fn unified_path(listed: &str) -> Option<&Path> {
+    listed.lines().find_map(|line| line.strip_prefix("0::/")).map(Path::new)
 }
 
 fn signal_each(processes: &[Pid], signal: i32) -> Result<(), CgroupError> {

@@ -141,6 +141,9 @@ impl Making {
             .map_err(host("opening /dev/null"))?;
         self.group.create()?;
         self.group.apply(&self.plan.limits)?;
+        if let Some(owner) = self.plan.cgroup_owner() {
+            self.group.delegate(owner)?;
+        }
         let init = request
             .init
             .map(|init| init.try_clone_to_owned())

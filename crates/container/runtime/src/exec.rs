@@ -92,6 +92,12 @@ fn foreign(process: Pid) -> io::Result<Kinds> {
     Ok(kinds)
 }
 
+/// Whether a group refused a process because it has handed controllers down, as that of a
+/// container does which manages groups of its own.
+fn takes_none(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EOPNOTSUPP))
+}
+
 struct Guest {
     group: Group,
     first: Pid,
@@ -126,7 +132,7 @@ impl Guest {
             Joined::open(&[])
         };
         let joined = joined.map_err(host("opening the process id namespace"))?;
-        let newcomer = Newcomer {
+        let newcomer = || Newcomer {
             process: &self.process,
             streams: &self.streams,
             channel,
@@ -134,11 +140,18 @@ impl Guest {
             kinds: self.kinds - Kinds::PID,
             preserve_fds,
         };
-        let cgroup = self.group.handle()?;
-        let birth = Birth { cgroup: cgroup.as_ref().map(AsFd::as_fd), ..Birth::default() };
-        joined
-            .within(|| process::start(birth, || newcomer.run()))
-            .map_err(host("starting a process"))
+        let own = self.group.handle()?;
+        let start = |cgroup: Option<&OwnedFd>| {
+            let birth = Birth { cgroup: cgroup.map(AsFd::as_fd), ..Birth::default() };
+            process::start(birth, || newcomer().run())
+        };
+        let started = joined.within(|| match start(own.as_ref()) {
+            Err(error) if takes_none(&error) => {
+                start(self.group.handle_of(self.first).map_err(io::Error::other)?.as_ref())
+            }
+            started => started,
+        });
+        started.map_err(host("starting a process"))
     }
 
     fn accompany(&self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>, ExecError> {

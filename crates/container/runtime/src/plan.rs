@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use carrack_linux::cgroup::Limits;
-use carrack_linux::mount::Propagation;
+use carrack_linux::mount::{Attributes, Propagation};
 use carrack_linux::namespace::Kinds;
 use carrack_oci::runtime as oci;
 
@@ -56,6 +56,32 @@ impl Plan {
     pub(crate) fn has_user_namespace(&self) -> bool {
         self.new.contains(Kinds::USER) || self.joined.iter().any(|(kind, _)| *kind == Kinds::USER)
     }
+}
+
+impl Plan {
+    /// Who is to own the container's group: its user, by the number on the host, where it
+    /// can write to a tree of groups of its own.
+    pub(crate) fn cgroup_owner(&self) -> Option<u32> {
+        let writable = self.mounts.iter().any(|mount| {
+            mount.source == MountSource::Cgroup && !mount.change.set.contains(Attributes::READ_ONLY)
+        });
+        let user = self.process.as_ref()?.uid;
+        if !writable || !self.new.contains(Kinds::CGROUP) {
+            return None;
+        }
+        if self.new.contains(Kinds::USER) { mapped(&self.uid_map, user) } else { Some(user) }
+    }
+}
+
+/// The host's number for `id`, by the lines of a map: `INSIDE OUTSIDE COUNT`.
+fn mapped(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let numbers: Vec<u32> =
+            line.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect();
+        let [inside, outside, count] = *numbers.as_slice() else { return None };
+        let offset = id.checked_sub(inside).filter(|&offset| offset < count)?;
+        outside.checked_add(offset)
+    })
 }
 
 /// A device node, or a pipe.
@@ -122,7 +148,7 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path, id: &str) -> Result<Plan, Sp
         joined,
         process,
         cgroup: cgroup_path(linux, id),
-        limits: limits::with_default_devices(linux, &mut problems),
+        limits: limits::of_container(linux, &mut problems),
         personality: personality(linux, &mut problems),
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
     };

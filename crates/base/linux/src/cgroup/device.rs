@@ -194,59 +194,151 @@ struct Attach {
     flags: u32,
 }
 
+/// `union bpf_attr` as far as detaching a program reads it.
+type Detach = Attach;
+
+/// `union bpf_attr` as far as opening a program by its number reads it.
+#[repr(C)]
+#[derive(Default)]
+struct Open {
+    number: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// `union bpf_attr` as far as listing programs reads and writes it: kernels differ in how
+/// much of the end they write, so all of it is here.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target: u32,
+    kind: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    numbers: u64,
+    count: u32,
+    padding: u32,
+    program_flags: u64,
+    links: u64,
+    link_flags: u64,
+    revision: u64,
+}
+
 const PROGRAM_LOAD: libc::c_int = 5;
 const PROGRAM_ATTACH: libc::c_int = 8;
+const PROGRAM_DETACH: libc::c_int = 9;
+const PROGRAM_OPEN: libc::c_int = 13;
+const PROGRAM_QUERY: libc::c_int = 16;
 const TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
 /// Groups below may attach filters of their own; all of them must agree.
 const ALLOW_MULTI: u32 = 2;
+/// The most programs the kernel attaches to one group.
+const MAX_PROGRAMS: usize = 64;
 
 /// Makes the rules hold for a version 2 group and the groups below it.
 ///
-/// Filters attached earlier stay: a device must pass all of them.
+/// They take the place of rules the group had: the new filter is attached before the
+/// earlier ones are taken away, so there is no moment without any.
 pub(super) fn attach(directory: &Path, rules: &[DeviceRule]) -> Result<(), CgroupError> {
     let failed = |source| CgroupError::Devices { path: directory.to_owned(), source };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let group =
         rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-    let program = load(&program(rules)).map_err(failed)?;
-    let descriptor = |fd: &OwnedFd| u32::try_from(fd.as_raw_fd()).map_err(io::Error::other);
-    let request = Attach {
-        target: descriptor(&group).map_err(failed)?,
-        program: descriptor(&program).map_err(failed)?,
+    replace(&group, &program(rules)).map_err(failed)
+}
+
+fn replace(group: &OwnedFd, instructions: &[Instruction]) -> io::Result<()> {
+    let earlier = attached(group)?;
+    let program = load(instructions)?;
+    let mut request = Attach {
+        target: descriptor(group)?,
+        program: descriptor(&program)?,
         kind: ATTACH_CGROUP_DEVICE,
         flags: ALLOW_MULTI,
     };
-    // SAFETY: `request` has the layout the command reads and outlives the call, its size
-    // is passed, and the descriptors in it are open.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            PROGRAM_ATTACH,
-            std::ptr::from_ref(&request),
-            size_of::<Attach>(),
-        )
+    // SAFETY: `Attach` is what the command reads; it holds no addresses.
+    unsafe { bpf(PROGRAM_ATTACH, &mut request) }?;
+    earlier.into_iter().try_for_each(|number| detach(group, number))
+}
+
+fn detach(group: &OwnedFd, number: u32) -> io::Result<()> {
+    let gone = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
+    let program = match open(number) {
+        Ok(program) => program,
+        Err(error) if gone(&error) => return Ok(()),
+        Err(error) => return Err(error),
     };
-    if answer < 0 { Err(failed(io::Error::last_os_error())) } else { Ok(()) }
+    let mut request = Detach {
+        target: descriptor(group)?,
+        program: descriptor(&program)?,
+        kind: ATTACH_CGROUP_DEVICE,
+        flags: 0,
+    };
+    // SAFETY: `Detach` is what the command reads; it holds no addresses.
+    match unsafe { bpf(PROGRAM_DETACH, &mut request) } {
+        Err(error) if !gone(&error) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// The numbers of the filters attached to this very group.
+fn attached(group: &OwnedFd) -> io::Result<Vec<u32>> {
+    let mut numbers = vec![0u32; MAX_PROGRAMS];
+    let mut request = Query {
+        target: descriptor(group)?,
+        kind: ATTACH_CGROUP_DEVICE,
+        numbers: numbers.as_mut_ptr() as u64,
+        count: u32::try_from(numbers.len()).map_err(io::Error::other)?,
+        ..Query::default()
+    };
+    // SAFETY: `Query` is what the command reads and writes, and it points to room for
+    // `count` numbers, which outlives the call.
+    unsafe { bpf(PROGRAM_QUERY, &mut request) }?;
+    numbers.truncate(usize::try_from(request.count).map_err(io::Error::other)?);
+    Ok(numbers)
+}
+
+fn open(number: u32) -> io::Result<OwnedFd> {
+    let mut request = Open { number, ..Open::default() };
+    // SAFETY: `Open` is what the command reads; it holds no addresses.
+    let answer = unsafe { bpf(PROGRAM_OPEN, &mut request) }?;
+    // SAFETY: the call succeeded, so `answer` is open and owned by nothing else.
+    Ok(unsafe { OwnedFd::from_raw_fd(answer) })
 }
 
 fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
-    let request = Load {
+    let mut request = Load {
         program_type: TYPE_CGROUP_DEVICE,
         count: u32::try_from(program.len()).map_err(io::Error::other)?,
         instructions: program.as_ptr() as u64,
         license: c"Apache-2.0".as_ptr() as u64,
         ..Load::default()
     };
-    // SAFETY: `request` has the layout the command reads and outlives the call, its size
-    // is passed, and it points to `count` instructions and to a string with its NUL.
+    // SAFETY: `Load` is what the command reads, and it points to `count` instructions and
+    // to a string with its NUL, which outlive the call.
+    let answer = unsafe { bpf(PROGRAM_LOAD, &mut request) }?;
+    // SAFETY: the call succeeded, so `answer` is open and owned by nothing else.
+    Ok(unsafe { OwnedFd::from_raw_fd(answer) })
+}
+
+fn descriptor(fd: &OwnedFd) -> io::Result<u32> {
+    u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)
+}
+
+/// One command to the kernel's filter machine.
+///
+/// # Safety
+///
+/// `request` must have the layout that `command` reads and writes, and every address in it
+/// must be good for what the command does there.
+unsafe fn bpf<T>(command: libc::c_int, request: &mut T) -> io::Result<i32> {
+    // SAFETY: the caller's promise; the size passed is that of `request`.
     let answer = unsafe {
-        libc::syscall(libc::SYS_bpf, PROGRAM_LOAD, std::ptr::from_ref(&request), size_of::<Load>())
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(request), size_of::<T>())
     };
     if answer < 0 {
         return Err(io::Error::last_os_error());
     }
-    let raw = i32::try_from(answer).map_err(io::Error::other)?;
-    // SAFETY: the call succeeded, so `raw` is open and owned by nothing else.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    i32::try_from(answer).map_err(io::Error::other)
 }

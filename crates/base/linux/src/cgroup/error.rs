@@ -58,6 +58,12 @@ pub enum CgroupError {
         /// What the system answered.
         source: io::Error,
     },
+    /// A setting named something else than a file of the group.
+    #[error("unified setting {file:?} must name a file of the group, without '/'")]
+    Name {
+        /// The name given.
+        file: String,
+    },
     /// This machine cannot do it.
     #[error("{what} is not available on this machine; {remedy}")]
     Unsupported {
@@ -65,6 +71,24 @@ pub enum CgroupError {
         what: String,
         /// What to do about it.
         remedy: &'static str,
+    },
+    /// A group could not be given away.
+    #[error("giving {} to user {user}", path.display())]
+    Delegate {
+        /// The group's directory or file.
+        path: PathBuf,
+        /// The user, by the host's number.
+        user: u32,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A process is in another group.
+    #[error("process {pid} has left control group {}", path.display())]
+    Left {
+        /// The process.
+        pid: i32,
+        /// The group's path.
+        path: PathBuf,
     },
     /// A process could not be signalled.
     #[error("sending signal {signal} to process {pid}")]

@@ -208,7 +208,34 @@ fn the_kernel_accepts_the_device_filter() {
         shell.stdin(std::process::Stdio::null()).status().unwrap().success()
     };
     let verdicts = [try_open("/dev/null"), try_open("/dev/random")];
+    // Other rules take the place of these; they do not merely add to them.
+    let other = rule(true, DeviceKind::Character, Some(8), DeviceAccess::READ);
+    let replaced = device::attach(
+        &directory,
+        &[other, rule(true, DeviceKind::Character, Some(3), DeviceAccess::WRITE)],
+    );
+    let after = try_open("/dev/random");
     std::fs::remove_dir(&directory).unwrap();
     attached.unwrap();
+    replaced.unwrap();
     assert_eq!(verdicts, [true, false]);
+    assert!(after);
+}
+
+#[test]
+fn a_unified_setting_names_a_file_of_the_group() {
+    let unified = |file: &str| Limits {
+        unified: [(file.to_owned(), "5".to_owned())].into(),
+        ..Limits::default()
+    };
+    assert!(v2::settings(&unified("memory.high")).is_ok());
+    let refused = v2::settings(&unified("../other/pids.max"));
+    assert!(matches!(refused, Err(CgroupError::Name { .. })));
+}
+
+#[test]
+fn a_process_is_found_in_its_version_two_group() {
+    let hybrid = "5:pids:/one\n0::/carrack/a/inner\n";
+    assert_eq!(unified_path(hybrid), Some(Path::new("carrack/a/inner")));
+    assert_eq!(unified_path("5:pids:/one\n"), None);
 }

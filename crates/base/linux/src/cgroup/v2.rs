@@ -29,6 +29,23 @@ pub(super) fn create(hierarchy: &Hierarchy, path: &Path) -> Result<(), CgroupErr
     Ok(())
 }
 
+/// Makes `user` the owner of the directory and of the files that are safe to give away.
+pub(super) fn delegate(directory: &Path, user: u32) -> Result<(), CgroupError> {
+    // Kernels before 4.15 do not list them.
+    let listed = fs::read_to_string("/sys/kernel/cgroup/delegate")
+        .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
+    let files = listed.lines().map(|file| directory.join(file));
+    for path in std::iter::once(directory.to_owned()).chain(files) {
+        match std::os::unix::fs::lchown(&path, Some(user), None) {
+            Ok(()) => {}
+            // The list is of all controllers; the group need not have each.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(CgroupError::Delegate { path, user, source }),
+        }
+    }
+    Ok(())
+}
+
 /// Enables what the group has for the groups below it.
 ///
 /// A controller that is refused (one in use by processes right here, say) stays off; a
@@ -79,7 +96,12 @@ pub(super) fn settings(limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
     for (device, &(handles, objects)) in &limits.rdma {
         all.push(Setting::new("", "rdma.max", v1::rdma(device, handles, objects)));
     }
-    all.extend(limits.unified.iter().map(|(file, value)| Setting::new("", file.clone(), value)));
+    for (file, value) in &limits.unified {
+        if file.contains('/') {
+            return Err(CgroupError::Name { file: file.clone() });
+        }
+        all.push(Setting::new("", file.clone(), value));
+    }
     Ok(all)
 }
 

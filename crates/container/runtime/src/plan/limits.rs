@@ -5,19 +5,14 @@ use carrack_oci::runtime as oci;
 
 use super::Problems;
 
-/// The configuration's limits, and access to the devices every container has.
-pub(super) fn with_default_devices(linux: &oci::Linux, problems: &mut Problems) -> Limits {
-    let mut found = linux
-        .resources()
-        .as_ref()
-        .map_or_else(Limits::default, |resources| limits(resources, problems));
-    if let Some(rules) = &mut found.devices {
-        rules.extend(default_rules());
-    }
-    found
+/// The limits that the configuration sets.
+pub(super) fn of_container(linux: &oci::Linux, problems: &mut Problems) -> Limits {
+    let resources = linux.resources().as_ref();
+    resources.map_or_else(Limits::default, |resources| limits(resources, problems))
 }
 
-/// Resources in the words of control groups.
+/// Resources in the words of control groups; rules on devices with the default ones, which
+/// hold whenever there are any, in an update too.
 pub(super) fn limits(resources: &oci::LinuxResources, problems: &mut Problems) -> Limits {
     let devices = resources.devices().as_ref().filter(|rules| !rules.is_empty());
     let kernel = resources.memory().as_ref().and_then(oci::LinuxMemory::kernel);
@@ -49,8 +44,10 @@ pub(super) fn limits(resources: &oci::LinuxResources, problems: &mut Problems) -
             .flatten()
             .map(|(device, limit)| (device.clone(), (limit.hca_handles(), limit.hca_objects())))
             .collect(),
-        devices: devices
-            .map(|rules| rules.iter().flat_map(|rule| device_rules(rule, problems)).collect()),
+        devices: devices.map(|rules| {
+            let rules = rules.iter().flat_map(|rule| device_rules(rule, problems));
+            rules.chain(default_rules()).collect()
+        }),
         unified: resources.unified().clone().unwrap_or_default().into_iter().collect(),
     }
 }

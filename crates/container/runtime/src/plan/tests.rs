@@ -114,3 +114,30 @@ fn a_bound_dev_is_not_filled() {
     config["mounts"] = json!([{ "destination": "/dev/", "source": "/dev", "options": ["bind"] }]);
     assert!(!plan_of(config).unwrap().own_dev);
 }
+
+#[test]
+fn a_writable_group_is_owned_by_the_containers_user() {
+    let mut config = minimal();
+    config["mounts"] =
+        json!([{ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup" }]);
+    config["process"]["user"]["uid"] = json!(7);
+    config["linux"]["namespaces"] =
+        json!([{ "type": "mount" }, { "type": "cgroup" }, { "type": "user" }]);
+    let map = json!([{ "containerID": 0, "hostID": 1000, "size": 1 },
+                     { "containerID": 5, "hostID": 100_000, "size": 10 }]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+    assert_eq!(plan_of(config.clone()).unwrap().cgroup_owner(), Some(100_002));
+    config["mounts"][0]["options"] = json!(["ro"]);
+    assert_eq!(plan_of(config).unwrap().cgroup_owner(), None);
+}
+
+#[test]
+fn new_device_rules_keep_the_default_devices() {
+    let resources = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    let limits = plan_limits(&serde_json::from_value(resources).unwrap()).unwrap();
+    let null = |rule: &carrack_linux::cgroup::DeviceRule| {
+        rule.allow && (rule.major, rule.minor) == (Some(1), Some(3))
+    };
+    assert!(limits.devices.unwrap().iter().any(null));
+}

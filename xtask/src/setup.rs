@@ -35,6 +35,10 @@ const PEERS: &[Needed] = &[
     Needed { program: "wrk", package: "wrk" },
     Needed { program: "chromium", package: "chromium" },
     Needed { program: "/bin/busybox", package: "busybox-static" },
+    // The guest's kernel is no program: the test downloads and unpacks it, see
+    // bin/carrack-runtime/tests/cgroup2.
+    Needed { program: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Needed { program: "cpio", package: "cpio" },
 ];
 
 /// What compiling needs.

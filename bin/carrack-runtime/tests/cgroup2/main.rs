@@ -1,0 +1,52 @@
+//! The runtime on control groups version 2, with every controller: in a guest of its own,
+//! because a machine has its controllers on one version only.
+//!
+//! ```text
+//! bundles ─┐
+//! guest.sh ┼─▶ initramfs ─▶ qemu, Debian's kernel ─▶ console ─▶ verdicts
+//! programs ┘                 (machine)
+//! ```
+//!
+//! `CARRACK_PEER=/usr/bin/crun` asks another runtime the same; what it says is shown, and
+//! nothing is demanded of it. `CARRACK_GUEST_DEBUG=1` shows the whole console.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may fail loudly, and says when it skips"
+)]
+
+#[cfg(target_arch = "x86_64")]
+mod bundles;
+#[cfg(target_arch = "x86_64")]
+mod inside;
+#[cfg(target_arch = "x86_64")]
+mod machine;
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn limits_hold_on_version_2() {
+    let peer = std::env::var_os("CARRACK_PEER").map(std::path::PathBuf::from);
+    let console = match machine::run(peer.as_deref()) {
+        Ok(console) => console,
+        Err(why) => {
+            eprintln!("skipped: {why}");
+            return;
+        }
+    };
+    let verdicts: Vec<&str> = console
+        .lines()
+        .filter_map(|line| line.trim_end().split_once("@@ "))
+        .map(|(_, said)| said)
+        .collect();
+    if std::env::var_os("CARRACK_GUEST_DEBUG").is_some() {
+        eprintln!("{console}");
+    }
+    let count = |word: &str| verdicts.iter().filter(|said| said.starts_with(word)).count();
+    for said in verdicts.iter().filter(|said| !said.starts_with("ok ")) {
+        eprintln!("{said}");
+    }
+    eprintln!("{} hold, {} do not, {} skipped", count("ok "), count("not ok "), count("skip "));
+    assert!(verdicts.contains(&"end"), "the guest did not come to its end:\n{console}");
+    assert!(peer.is_some() || count("not ok ") == 0, "not all hold; see above");
+    assert!(peer.is_some() || count("ok ") >= 60, "fewer cases ran than there are");
+}

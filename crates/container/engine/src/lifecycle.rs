@@ -130,7 +130,13 @@ impl Engine {
     ) -> Result<Brought, EngineError> {
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
-        let network = blocking(move || engine.make_namespace(&shared)).await?;
+        let namespace = blocking(move || engine.make_namespace(&shared));
+        let engine = Arc::clone(self);
+        let shared = Arc::clone(container);
+        let prepare = blocking(move || bundle::prepare(&engine, &shared));
+        let (network, prepared) = tokio::join!(namespace, prepare);
+        let network = network?;
+        prepared?;
         self.networks.answer_names(&network).await?;
         self.publish();
 
@@ -144,9 +150,9 @@ impl Engine {
         let connect = blocking(move || engine.connect(&shared, &network));
         let engine = Arc::clone(self);
         let shared = Arc::clone(container);
-        let make = blocking(move || engine.set_up(&shared, attach));
-        let (gate, connected, made) = tokio::join!(gate, connect, make);
-        let (client, streams) = made?;
+        let hold = blocking(move || engine.hold(&shared, attach));
+        let (gate, connected, held) = tokio::join!(gate, connect, hold);
+        let (client, streams) = held?;
         connected?;
         gate?;
 
@@ -162,13 +168,12 @@ impl Engine {
         .await
     }
 
-    /// Makes all of a container but its program.
-    fn set_up(
+    /// Makes all of a container but its program, and has a shim hold it.
+    fn hold(
         &self,
         container: &Container,
         attach: bool,
     ) -> Result<(Client, Option<Streams>), EngineError> {
-        bundle::prepare(self, container)?;
         let places = self.places(&container.id);
         let config = ShimConfig {
             id: container.id.clone(),

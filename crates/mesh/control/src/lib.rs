@@ -42,6 +42,9 @@ pub use receipt::CaptureError;
 
 /// How long a failed publication waits for its next try.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long after one publication the next may follow by itself. Whoever waits for the proxy's
+/// word publishes at once.
+const BURST: Duration = Duration::from_millis(5);
 
 /// Where the control plane meets the proxy, and whose mesh it is.
 #[derive(Clone, Debug)]
@@ -168,6 +171,11 @@ impl Control {
             failed = published.is_err();
             if let Err(error) = published {
                 tracing::warn!(error = %chain(&error), "the proxy could not be told; trying again");
+            }
+            // Changes come in bursts. The first is told at once, the rest together.
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = tokio::time::sleep(BURST) => {}
             }
         }
     }

@@ -16,6 +16,8 @@ pub(crate) fn script(name: &str, script: &str) -> Value {
         ..DefaultSpec::default()
     });
     let mut config = serde_json::to_value(spec).unwrap();
+    // Peers refuse versions that came after them.
+    config["ociVersion"] = json!("1.0.2");
     config["root"] = json!({ "path": "/bundle/rootfs" });
     let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
     if !namespaces.iter().any(|namespace| namespace["type"] == "cgroup") {

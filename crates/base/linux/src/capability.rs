@@ -140,11 +140,17 @@ pub fn apply(sets: &Sets) -> io::Result<()> {
     };
     rustix::thread::set_capabilities(None, wanted)?;
     rustix::thread::clear_ambient_capability_set()?;
-    for number in members(sets.ambient) {
+    for number in members(raisable(sets)) {
         let one = Set::from_bits_retain(1 << number);
         rustix::thread::configure_capability_in_ambient_set(one, true)?;
     }
     Ok(())
+}
+
+/// The ambient capabilities the kernel lets a thread raise: those that are permitted and
+/// inheritable too. The others are left out, as runc does, whose own template asks for some.
+fn raisable(sets: &Sets) -> Set {
+    sets.ambient & sets.permitted & sets.inheritable
 }
 
 /// What the calling thread has now.
@@ -159,6 +165,14 @@ pub fn current() -> io::Result<CapabilitySets> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ambient_capability_that_is_not_inheritable_is_left_out() {
+        let asked = Set::KILL | Set::CHOWN;
+        let sets =
+            Sets { ambient: asked, permitted: asked, inheritable: Set::KILL, ..Sets::default() };
+        assert_eq!(raisable(&sets), Set::KILL);
+    }
 
     #[test]
     fn names_are_read_in_any_case_with_or_without_prefix() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use carrack_engine::api::DownRequest;
-use carrack_engine::client::EngineClient;
+use carrack_engine::client::{ClientError, EngineClient};
 
 use crate::compose;
 use crate::settings::{self, Settings};
@@ -16,6 +16,8 @@ use crate::{exit, output};
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a role may take to end when asked to.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// Where `carrack run` puts what names no project.
+const DEFAULT_PROJECT: &str = "default";
 const POLL: Duration = Duration::from_millis(10);
 
 /// A client of the daemon, which is started first where none answers.
@@ -92,10 +94,19 @@ impl ShutdownArgs {
 
 async fn remove_networks(settings: &Settings) -> anyhow::Result<()> {
     let Some(client) = running_client(settings).await else { return Ok(()) };
+    // A project without containers is not listed, and `default` keeps its network.
+    let mut names = vec![DEFAULT_PROJECT.to_owned()];
     for project in client.projects().await? {
+        names.retain(|name| *name != project.name);
         if project.containers == 0 {
-            let mut events = client.down(&project.name, &DownRequest::default()).await?;
-            while events.next().await?.is_some() {}
+            names.push(project.name);
+        }
+    }
+    for name in names {
+        match client.down(&name, &DownRequest::default()).await {
+            Ok(mut events) => while events.next().await?.is_some() {},
+            Err(ClientError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())

@@ -394,7 +394,9 @@ pub fn read_only_view(directory: &Path) -> io::Result<OwnedFd> {
     // An overlay that writes nowhere needs two layers; the second is empty.
     let empty = Filesystem::open("tmpfs")?.mount(Attributes::READ_ONLY)?;
     let filesystem = Filesystem::open("overlay")?;
-    set_lower(&filesystem, &[self::directory(directory)?, empty])?;
+    // Held until the mount is made: the empty one is attached nowhere but here.
+    let layers = [self::directory(directory)?, empty];
+    set_lower(&filesystem, &layers)?;
     filesystem.mount(Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV)
 }
 
@@ -453,6 +455,16 @@ mod tests {
         assert_eq!(&seen, b"above");
         root.make_file(Path::new("new"), 0o644).unwrap();
         assert!(upper.join("new").exists());
+    }
+
+    #[test]
+    fn a_read_only_view_shows_what_is_there_and_takes_nothing() {
+        let place = scratch();
+        std::fs::write(place.path().join("f"), b"x").unwrap();
+        let view = RootedDir::from_fd(read_only_view(place.path()).unwrap());
+        view.open_with(Path::new("f"), OFlags::RDONLY, Mode::empty()).unwrap();
+        let error = view.make_file(Path::new("g"), 0o644).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
     }
 
     #[test]

@@ -62,60 +62,40 @@ impl Options {
         let state = runtime.state(id)?;
         let bytes = carrack_linux::fs::read_bounded(&state.bundle.join("config.json"), 16 << 20)?;
         let spec: oci::Spec = serde_json::from_slice(&bytes)?;
-        let mut process = spec.process().clone().unwrap_or_default();
-        process.set_args(Some(args));
-        process.set_terminal(Some(self.tty));
-        process.set_oom_score_adj(None);
+        let mut process = spec.process.unwrap_or_default();
+        process.args = args;
+        process.terminal = self.tty;
+        process.oom_score_adj = None;
         if let Some(cwd) = &self.cwd {
-            process.set_cwd(cwd.clone());
+            process.cwd.clone_from(cwd);
         }
-        let mut env = process.env().clone().unwrap_or_default();
-        env.extend(self.env.iter().cloned());
-        process.set_env(Some(env));
-        if self.no_new_privileges {
-            process.set_no_new_privileges(Some(true));
-        }
-        self.set_user(&mut process);
+        process.env.extend(self.env.iter().cloned());
+        process.no_new_privileges |= self.no_new_privileges;
+        self.set_user(&mut process.user);
         self.add_capabilities(&mut process)?;
         Ok(process)
     }
 
-    fn set_user(&self, process: &mut oci::Process) {
-        let mut user = process.user().clone();
+    fn set_user(&self, user: &mut oci::User) {
         if let Some((uid, gid)) = self.user {
-            user.set_uid(uid);
-            user.set_gid(gid.unwrap_or_else(|| user.gid()));
+            user.uid = uid;
+            user.gid = gid.unwrap_or(user.gid);
         }
-        if !self.groups.is_empty() {
-            let mut groups = user.additional_gids().clone().unwrap_or_default();
-            groups.extend(&self.groups);
-            user.set_additional_gids(Some(groups));
-        }
-        process.set_user(user);
+        user.additional_gids.extend(&self.groups);
     }
 
     fn add_capabilities(&self, process: &mut oci::Process) -> Result<(), Usage> {
         if self.capabilities.is_empty() {
             return Ok(());
         }
-        let mut sets = process.capabilities().clone().unwrap_or_default();
+        let sets = process.capabilities.get_or_insert_default();
         for name in &self.capabilities {
-            let bare = name.to_ascii_uppercase();
-            let bare = bare.strip_prefix("CAP_").unwrap_or(&bare).to_owned();
             let one: oci::Capability =
-                bare.parse().map_err(|_| Usage(format!("--cap: {name:?} is not a capability")))?;
-            let add = |set: &Option<oci::Capabilities>| {
-                let mut set = set.clone().unwrap_or_default();
-                set.insert(one);
-                Some(set)
-            };
-            let [bounding, effective, permitted] =
-                [sets.bounding(), sets.effective(), sets.permitted()].map(add);
-            sets.set_bounding(bounding);
-            sets.set_effective(effective);
-            sets.set_permitted(permitted);
+                name.parse().map_err(|_| Usage(format!("--cap: {name:?} is not a capability")))?;
+            for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+                set.push(one.to_string());
+            }
         }
-        process.set_capabilities(Some(sets));
         Ok(())
     }
 }
@@ -136,7 +116,7 @@ pub(super) fn exec(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Fai
         return Err(Usage("exec needs a program, or --process with a file".into()).into());
     }
     let process = options.process(runtime, &id, args)?;
-    let stdio = if process.terminal().unwrap_or(false) { Stdio::Terminal } else { Stdio::Inherit };
+    let stdio = if process.terminal { Stdio::Terminal } else { Stdio::Inherit };
     if matches!(stdio, Stdio::Terminal) && options.console_socket.is_none() {
         return Err(
             Usage("a terminal needs --console-socket, to be handed over there".into()).into()

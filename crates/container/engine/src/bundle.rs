@@ -140,9 +140,7 @@ fn asked_mount(
 
 fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
     let access = if read_only { "ro" } else { "rw" };
-    let mut bind = mount(target, "bind", "", &["rbind", "rprivate", access]);
-    bind.set_source(Some(source.to_owned()));
-    bind
+    Mount { source: source.to_owned(), ..mount(target, "bind", "", &["rbind", "rprivate", access]) }
 }
 
 /// What the container is, in the words of its runtime.
@@ -223,14 +221,13 @@ pub(crate) fn exec_process(
     let config = fs::read(places.bundle.join("config.json"));
     let config = config.map_err(EngineError::failed(attempt()))?;
     let spec: Spec = serde_json::from_slice(&config).map_err(EngineError::failed(attempt()))?;
-    let mut process = spec.process().clone().unwrap_or_default();
-    let mut env = process.env().clone().unwrap_or_default();
+    let mut process = spec.process.unwrap_or_default();
+    let mut env = std::mem::take(&mut process.env);
     if let Some(asked) = &request.user {
         let account = user::lookup(&places.rootfs, asked)?;
-        let mut user = process.user().clone();
-        user.set_uid(account.uid).set_gid(account.gid);
-        user.set_additional_gids(Some(account.groups).filter(|groups| !groups.is_empty()));
-        process.set_user(user);
+        process.user.uid = account.uid;
+        process.user.gid = account.gid;
+        process.user.additional_gids = account.groups;
         if !container.definition.environment.contains_key("HOME") {
             set_variable(&mut env, "HOME", &account.home);
         }
@@ -242,12 +239,11 @@ pub(crate) fn exec_process(
         set_variable(&mut env, name, value);
     }
     if let Some(dir) = &request.working_dir {
-        process.set_cwd(PathBuf::from(dir));
+        process.cwd = PathBuf::from(dir);
     }
-    process
-        .set_args(Some(request.command.clone()))
-        .set_env(Some(env))
-        .set_terminal(Some(request.terminal));
+    process.args = request.command.clone();
+    process.env = env;
+    process.terminal = request.terminal;
     Ok(process)
 }
 

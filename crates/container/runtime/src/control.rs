@@ -14,7 +14,7 @@ use rustix::process::Pid;
 
 use crate::create::{read_spec, state_json};
 use crate::error::{ControlError, DeleteError, StateError};
-use crate::hooks::{self, Hooks};
+use crate::hooks;
 use crate::id::ContainerId;
 use crate::state::{CONFIG, Record, State, Status};
 use crate::{Runtime, plan};
@@ -156,7 +156,7 @@ fn end(
 fn run_poststop(record: &Record, directory: &Path) {
     if let Ok((spec, _)) = read_spec(&directory.join(CONFIG)) {
         let state = state_json(record, "stopped", None);
-        for hook in Hooks::of(&spec).poststop {
+        for hook in spec.hooks.poststop {
             hooks::run("poststop", std::slice::from_ref(&hook), &state).ok();
         }
     }

@@ -18,7 +18,7 @@ use rustix::process::Pid;
 use crate::channel::{Channel, Message};
 use crate::error::{CreateError, SpecError, StartError};
 use crate::failure::Failure;
-use crate::hooks::{self, Hooks};
+use crate::hooks;
 use crate::id::ContainerId;
 use crate::inside::Inside;
 use crate::joined::Joined;
@@ -54,7 +54,7 @@ pub(crate) fn create(
     let directory = Directory::make(runtime, request.id)?;
     let mut making = Making {
         record: record(&plan, request.id, &bundle),
-        hooks: Hooks::of(&spec),
+        hooks: spec.hooks,
         group_is_ours: !group.exists(),
         plan,
         layout,
@@ -123,7 +123,7 @@ impl Directory {
 /// A container half made, with what is needed to unmake it.
 struct Making {
     plan: Plan,
-    hooks: Hooks,
+    hooks: oci::Hooks,
     layout: Layout,
     group: Group,
     group_is_ours: bool,
@@ -307,7 +307,7 @@ fn write_once(path: &str, text: &str) -> io::Result<()> {
 /// The state as hooks are told.
 pub(crate) fn state_json(record: &Record, status: &str, pid: Option<Pid>) -> String {
     let mut state = serde_json::json!({
-        "ociVersion": "1.2.1",
+        "ociVersion": oci::VERSION,
         "id": record.id,
         "status": status,
         "bundle": record.bundle,
@@ -337,7 +337,7 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
         return Err(StartError::Inside(Failure::decode(&answer)));
     }
     let (spec, _) = read_spec(&directory.join(CONFIG))?;
-    let hooks = Hooks::of(&spec);
+    let hooks = &spec.hooks;
     if !hooks.poststart.is_empty() {
         hooks::run("poststart", &hooks.poststart, &state_json(&record, "running", state.pid))?;
     }

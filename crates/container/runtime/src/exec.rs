@@ -66,7 +66,7 @@ fn plan_process(
     request: &ExecRequest<'_>,
 ) -> Result<ProcessPlan, ExecError> {
     let (spec, _) = read_spec(&runtime.directory(id).join(CONFIG))?;
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let plan = plan::plan_process(request.process, seccomp)?;
     plan.ok_or_else(|| ExecError::Spec(SpecError::Refused(Vec::new())))
 }

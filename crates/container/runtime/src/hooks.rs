@@ -14,37 +14,11 @@ use rustix::process::Pid;
 
 use crate::error::HookError;
 
-/// The hooks of a configuration.
-#[derive(Debug, Default)]
-pub(crate) struct Hooks {
-    pub(crate) prestart: Vec<oci::Hook>,
-    pub(crate) create_runtime: Vec<oci::Hook>,
-    pub(crate) create_container: Vec<oci::Hook>,
-    pub(crate) start_container: Vec<oci::Hook>,
-    pub(crate) poststart: Vec<oci::Hook>,
-    pub(crate) poststop: Vec<oci::Hook>,
-}
-
-impl Hooks {
-    pub(crate) fn of(spec: &oci::Spec) -> Self {
-        let Some(hooks) = spec.hooks() else { return Self::default() };
-        let list = |hooks: &Option<Vec<oci::Hook>>| hooks.clone().unwrap_or_default();
-        Self {
-            prestart: list(hooks.prestart()),
-            create_runtime: list(hooks.create_runtime()),
-            create_container: list(hooks.create_container()),
-            start_container: list(hooks.start_container()),
-            poststart: list(hooks.poststart()),
-            poststop: list(hooks.poststop()),
-        }
-    }
-
-    /// Whether creation has to stop for any of them.
-    pub(crate) fn any_before_start(&self) -> bool {
-        !(self.prestart.is_empty()
-            && self.create_runtime.is_empty()
-            && self.create_container.is_empty())
-    }
+/// Whether creation has to stop for any of them.
+pub(crate) fn any_before_start(hooks: &oci::Hooks) -> bool {
+    !(hooks.prestart.is_empty()
+        && hooks.create_runtime.is_empty()
+        && hooks.create_container.is_empty())
 }
 
 /// Runs them in order, each with the container's state on its input; the first that fails
@@ -62,21 +36,21 @@ pub(crate) fn describe(error: &HookError) -> String {
 }
 
 fn run_one(stage: &'static str, hook: &oci::Hook, state: &str) -> Result<(), HookError> {
-    let path = hook.path();
+    let path = &hook.path;
     let failed = |source| HookError::Run { stage, path: path.clone(), source };
     let mut child = command(hook).spawn().map_err(failed)?;
     if let Some(mut input) = child.stdin.take() {
         // A hook need not read it.
         input.write_all(state.as_bytes()).ok();
     }
-    let ended = wait(&child, hook.timeout()).map_err(failed)?;
+    let ended = wait(&child, hook.timeout).map_err(failed)?;
     let Some(exit) = ended else {
         child.kill().map_err(failed)?;
         child.wait().map_err(failed)?;
         return Err(HookError::TimedOut {
             stage,
             path: path.clone(),
-            seconds: hook.timeout().unwrap_or_default(),
+            seconds: hook.timeout.unwrap_or_default(),
         });
     };
     let code = exit.shell_code();
@@ -87,13 +61,13 @@ fn run_one(stage: &'static str, hook: &oci::Hook, state: &str) -> Result<(), Hoo
 }
 
 fn command(hook: &oci::Hook) -> Command {
-    let mut command = Command::new(hook.path());
-    let mut arguments = hook.args().iter().flatten();
+    let mut command = Command::new(&hook.path);
+    let mut arguments = hook.args.iter();
     if let Some(name) = arguments.next() {
         command.arg0(name);
     }
     command.args(arguments).env_clear();
-    for variable in hook.env().iter().flatten() {
+    for variable in &hook.env {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         command.env(name, value);
     }

@@ -20,11 +20,12 @@ use carrack_linux::mount::{self, Attributes, Change, Propagation};
 use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::rooted::RootedDir;
 use carrack_linux::{process, seccomp};
+use carrack_oci::runtime as oci;
 use rustix::fs::{Mode, OFlags};
 
 use crate::channel::{Channel, Message};
 use crate::failure::{Attempt, Failure};
-use crate::hooks::{self, Hooks};
+use crate::hooks;
 use crate::plan::{Plan, ProcessPlan};
 use crate::prepared::Prepared;
 use crate::stdio::Streams;
@@ -35,7 +36,7 @@ pub(crate) use user::rlimit;
 /// What the first process is given.
 pub(crate) struct Inside<'a> {
     pub(crate) plan: &'a Plan,
-    pub(crate) hooks: &'a Hooks,
+    pub(crate) hooks: &'a oci::Hooks,
     pub(crate) state_json: &'a str,
     pub(crate) prepared: &'a Prepared,
     pub(crate) channel: &'a Channel,
@@ -168,7 +169,7 @@ impl Inside<'_> {
     }
 
     fn run_hooks(&self) -> Result<(), Failure> {
-        if !self.hooks.any_before_start() {
+        if !hooks::any_before_start(self.hooks) {
             return Ok(());
         }
         self.channel.send(&Message::Prepared).attempt(|| "reporting to the runtime".into())?;

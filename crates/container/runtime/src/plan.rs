@@ -114,7 +114,7 @@ impl Problems {
 pub(crate) fn plan(spec: &oci::Spec, bundle: &Path, id: &str) -> Result<Plan, SpecError> {
     let mut problems = Problems::default();
     let empty = oci::Linux::default();
-    let linux = spec.linux().as_ref().unwrap_or_else(|| {
+    let linux = spec.linux.as_ref().unwrap_or_else(|| {
         problems.add("linux", "is missing; this runtime makes Linux containers only");
         &empty
     });
@@ -122,12 +122,12 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path, id: &str) -> Result<Plan, Sp
     refuse_unsupported(spec, linux, &mut problems);
     let (new, joined) = namespaces(linux, &mut problems);
     let (rootfs, rootfs_readonly) = root(spec, bundle, &mut problems);
-    let mounts = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &mut problems);
+    let mounts = mounts::plan(&spec.mounts, &mut problems);
     let own_dev =
         !mounts.iter().any(|mount| mount.is_bind() && mount.destination == Path::new("/dev"));
-    let process = match spec.process() {
+    let process = match &spec.process {
         None => None,
-        Some(process) => process::plan(process, linux.seccomp().as_ref(), &mut problems)?,
+        Some(process) => process::plan(process, linux.seccomp.as_ref(), &mut problems)?,
     };
     let user = new.contains(Kinds::USER);
     let plan = Plan {
@@ -138,19 +138,19 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path, id: &str) -> Result<Plan, Sp
         mounts,
         own_dev,
         devices: devices(linux, &mut problems),
-        masked: absolute_paths(linux.masked_paths(), "linux.maskedPaths", &mut problems),
-        readonly: absolute_paths(linux.readonly_paths(), "linux.readonlyPaths", &mut problems),
-        uid_map: id_map(linux.uid_mappings(), user, "linux.uidMappings", &mut problems),
-        gid_map: id_map(linux.gid_mappings(), user, "linux.gidMappings", &mut problems),
-        hostname: name_in_uts(spec.hostname(), "hostname", new, &joined, &mut problems),
-        domainname: name_in_uts(spec.domainname(), "domainname", new, &joined, &mut problems),
-        sysctls: sysctl::plan(linux.sysctl().as_ref(), new, &joined, &mut problems),
+        masked: absolute_paths(&linux.masked_paths, "linux.maskedPaths", &mut problems),
+        readonly: absolute_paths(&linux.readonly_paths, "linux.readonlyPaths", &mut problems),
+        uid_map: id_map(&linux.uid_mappings, user, "linux.uidMappings", &mut problems),
+        gid_map: id_map(&linux.gid_mappings, user, "linux.gidMappings", &mut problems),
+        hostname: name_in_uts(&spec.hostname, "hostname", new, &joined, &mut problems),
+        domainname: name_in_uts(&spec.domainname, "domainname", new, &joined, &mut problems),
+        sysctls: sysctl::plan(&linux.sysctl, new, &joined, &mut problems),
         joined,
         process,
         cgroup: cgroup_path(linux, id),
         limits: limits::of_container(linux, &mut problems),
         personality: personality(linux, &mut problems),
-        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        annotations: spec.annotations.clone(),
     };
     problems.finish()?;
     Ok(plan)
@@ -176,7 +176,7 @@ pub(crate) fn plan_limits(resources: &oci::LinuxResources) -> Result<Limits, Spe
 }
 
 fn check_version(spec: &oci::Spec, problems: &mut Problems) {
-    let version = spec.version();
+    let version = &spec.version;
     let major = version.split('.').next().unwrap_or_default();
     if major != "1" || version.split('.').count() < 3 {
         problems.add("ociVersion", format!("{version:?} is not 1.x.y, which this runtime speaks"));
@@ -189,21 +189,16 @@ fn refuse_unsupported(spec: &oci::Spec, linux: &oci::Linux, problems: &mut Probl
             problems.add(field, "is not supported; remove it");
         }
     };
-    refuse(spec.solaris().is_some(), "solaris");
-    refuse(spec.windows().is_some(), "windows");
-    refuse(spec.vm().is_some(), "vm");
-    refuse(spec.zos().is_some(), "zos");
-    refuse(linux.intel_rdt().is_some(), "linux.intelRdt");
-    refuse(linux.memory_policy().is_some(), "linux.memoryPolicy");
-    refuse(
-        linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()),
-        "linux.timeOffsets",
-    );
-    refuse(
-        linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()),
-        "linux.netDevices",
-    );
-    refuse(linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel");
+    refuse(spec.solaris.is_some(), "solaris");
+    refuse(spec.windows.is_some(), "windows");
+    refuse(spec.vm.is_some(), "vm");
+    refuse(spec.zos.is_some(), "zos");
+    refuse(spec.freebsd.is_some(), "freebsd");
+    refuse(linux.intel_rdt.is_some(), "linux.intelRdt");
+    refuse(linux.memory_policy.is_some(), "linux.memoryPolicy");
+    refuse(!linux.time_offsets.is_empty(), "linux.timeOffsets");
+    refuse(!linux.net_devices.is_empty(), "linux.netDevices");
+    refuse(!linux.mount_label.is_empty(), "linux.mountLabel");
 }
 
 fn kind_of(kind: oci::LinuxNamespaceType) -> Option<Kinds> {
@@ -224,24 +219,24 @@ fn namespaces(linux: &oci::Linux, problems: &mut Problems) -> (Kinds, Vec<(Kinds
     let mut new = Kinds::empty();
     let mut joined = Vec::new();
     let mut seen = Kinds::empty();
-    for namespace in linux.namespaces().iter().flatten() {
-        let Some(kind) = kind_of(namespace.typ()) else {
+    for namespace in &linux.namespaces {
+        let Some(kind) = kind_of(namespace.kind) else {
             problems.add("linux.namespaces", "time namespaces are not supported; remove it");
             continue;
         };
         if seen.contains(kind) {
-            problems.add("linux.namespaces", format!("{} is listed twice", namespace.typ()));
+            problems.add("linux.namespaces", format!("{} is listed twice", namespace.kind));
         }
         seen |= kind;
-        match namespace.path().as_deref() {
-            Some(path) if !path.as_os_str().is_empty() => {
-                if !path.is_absolute() {
-                    problems.add("linux.namespaces", format!("{} is not absolute", path.display()));
-                }
-                joined.push((kind, path.to_owned()));
-            }
-            Some(_) | None => new |= kind,
+        let path = &namespace.path;
+        if path.as_os_str().is_empty() {
+            new |= kind;
+            continue;
         }
+        if !path.is_absolute() {
+            problems.add("linux.namespaces", format!("{} is not absolute", path.display()));
+        }
+        joined.push((kind, path.clone()));
     }
     if !new.contains(Kinds::MOUNT) {
         problems
@@ -257,8 +252,8 @@ fn namespaces(linux: &oci::Linux, problems: &mut Problems) -> (Kinds, Vec<(Kinds
 }
 
 fn root(spec: &oci::Spec, bundle: &Path, problems: &mut Problems) -> (PathBuf, bool) {
-    match spec.root() {
-        Some(root) => (bundle.join(root.path()), root.readonly().unwrap_or(false)),
+    match &spec.root {
+        Some(root) => (bundle.join(&root.path), root.readonly),
         None => {
             problems
                 .add("root", "is missing; name the directory of the root file system in root.path");
@@ -268,7 +263,7 @@ fn root(spec: &oci::Spec, bundle: &Path, problems: &mut Problems) -> (PathBuf, b
 }
 
 fn propagation(linux: &oci::Linux, problems: &mut Problems) -> Option<(Propagation, bool)> {
-    let text = linux.rootfs_propagation().as_deref().filter(|text| !text.is_empty())?;
+    let text = Some(linux.rootfs_propagation.as_str()).filter(|text| !text.is_empty())?;
     let found = mounts::propagation(text);
     if found.is_none() {
         problems.add(
@@ -279,25 +274,19 @@ fn propagation(linux: &oci::Linux, problems: &mut Problems) -> Option<(Propagati
     found
 }
 
-fn absolute_paths(
-    paths: &Option<Vec<String>>,
-    field: &str,
-    problems: &mut Problems,
-) -> Vec<PathBuf> {
-    let paths: Vec<PathBuf> = paths.iter().flatten().map(PathBuf::from).collect();
+fn absolute_paths(paths: &[PathBuf], field: &str, problems: &mut Problems) -> Vec<PathBuf> {
     for path in paths.iter().filter(|path| !path.is_absolute()) {
         problems.add(field, format!("{} is not absolute", path.display()));
     }
-    paths
+    paths.to_owned()
 }
 
 fn id_map(
-    mappings: &Option<Vec<oci::LinuxIdMapping>>,
+    mappings: &[oci::LinuxIdMapping],
     user: bool,
     field: &str,
     problems: &mut Problems,
 ) -> String {
-    let mappings = mappings.as_deref().unwrap_or_default();
     match (user, mappings.is_empty()) {
         (true, true) => {
             problems.add(field, "is empty, and a new user namespace needs at least one range")
@@ -307,18 +296,18 @@ fn id_map(
     }
     mappings
         .iter()
-        .map(|range| format!("{} {} {}\n", range.container_id(), range.host_id(), range.size()))
+        .map(|range| format!("{} {} {}\n", range.container_id, range.host_id, range.size))
         .collect()
 }
 
 fn name_in_uts(
-    name: &Option<String>,
+    name: &str,
     field: &str,
     new: Kinds,
     joined: &[(Kinds, PathBuf)],
     problems: &mut Problems,
 ) -> Option<String> {
-    let name = name.clone().filter(|name| !name.is_empty())?;
+    let name = Some(name.to_owned()).filter(|name| !name.is_empty())?;
     let own = new.contains(Kinds::UTS) || joined.iter().any(|(kind, _)| *kind == Kinds::UTS);
     if !own {
         problems.add(field, "needs a uts namespace, or it would rename the host");
@@ -328,28 +317,26 @@ fn name_in_uts(
 
 /// A relative path counts from our own place, and so does none at all.
 fn cgroup_path(linux: &oci::Linux, id: &str) -> PathBuf {
-    match linux.cgroups_path() {
-        Some(path) if path.is_absolute() => path.clone(),
-        Some(path) if !path.as_os_str().is_empty() => Path::new("/carrack").join(path),
-        Some(_) | None => Path::new("/carrack").join(id),
-    }
+    let path = if linux.cgroups_path.is_empty() { id } else { &linux.cgroups_path };
+    // An absolute path replaces what it is joined to.
+    Path::new("/carrack").join(path)
 }
 
 fn devices(linux: &oci::Linux, problems: &mut Problems) -> Vec<DevicePlan> {
     use rustix::fs::FileType;
     let mut devices = default_devices();
-    for (index, device) in linux.devices().iter().flatten().enumerate() {
+    for (index, device) in linux.devices.iter().enumerate() {
         let field = format!("linux.devices[{index}]");
-        let kind = match device.typ() {
-            oci::LinuxDeviceType::B => FileType::BlockDevice,
-            oci::LinuxDeviceType::C | oci::LinuxDeviceType::U => FileType::CharacterDevice,
-            oci::LinuxDeviceType::P => FileType::Fifo,
-            oci::LinuxDeviceType::A => {
-                problems.add(field, "type 'a' is for rules, not for nodes; use b, c or p");
+        let kind = match device.kind.as_str() {
+            "b" => FileType::BlockDevice,
+            "c" | "u" => FileType::CharacterDevice,
+            "p" => FileType::Fifo,
+            other => {
+                problems.add(field, format!("type {other:?} is none of b, c, u and p"));
                 continue;
             }
         };
-        let path = device.path().clone();
+        let path = device.path.clone();
         if !path.is_absolute() {
             problems.add(&field, format!("{} is not absolute", path.display()));
         }
@@ -358,11 +345,11 @@ fn devices(linux: &oci::Linux, problems: &mut Problems) -> Vec<DevicePlan> {
         devices.push(DevicePlan {
             path,
             kind,
-            major: number(device.major()),
-            minor: number(device.minor()),
-            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
+            major: number(device.major),
+            minor: number(device.minor),
+            mode: device.file_mode.unwrap_or(0o666) & 0o7777,
+            uid: device.uid.unwrap_or(0),
+            gid: device.gid.unwrap_or(0),
         });
     }
     devices
@@ -392,13 +379,13 @@ fn default_devices() -> Vec<DevicePlan> {
 }
 
 fn personality(linux: &oci::Linux, problems: &mut Problems) -> Option<u32> {
-    let personality = linux.personality().as_ref()?;
-    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+    let personality = linux.personality.as_ref()?;
+    if !personality.flags.is_empty() {
         problems.add("linux.personality.flags", "is not supported; remove it");
     }
-    Some(match personality.domain() {
-        oci::LinuxPersonalityDomain::PerLinux => 0,
-        oci::LinuxPersonalityDomain::PerLinux32 => 8,
+    Some(match personality.domain {
+        oci::LinuxPersonalityDomain::Linux => 0,
+        oci::LinuxPersonalityDomain::Linux32 => 8,
     })
 }
 

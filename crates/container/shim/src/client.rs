@@ -224,7 +224,7 @@ impl Client {
     /// As [`Client::start`].
     pub fn exec(&self, config: ExecConfig) -> Result<ExecStream, ShimError> {
         let attempt = "running a process in the container";
-        let terminal = config.process.terminal().unwrap_or(false) && !config.detached;
+        let terminal = config.process.terminal && !config.detached;
         let request = Request::Exec(Box::new(config));
         let (connection, pid, streams) = self.streams(attempt, &request)?;
         let console = streams.stdout.as_ref().filter(|_| terminal).map(OwnedFd::try_clone);

@@ -145,7 +145,7 @@ fn a_process_added_has_its_own_streams_and_exit() {
     assert_eq!(added.control.receive().expect("an exit").code, 0);
 
     let mut config = exec("");
-    config.process.set_args(Some(vec!["/no/such/program".to_owned()]));
+    config.process.args = vec!["/no/such/program".to_owned()];
     assert_eq!(client.exec(config).expect_err("missing").exit_code(), 127);
     assert!(bench.log().is_empty(), "none of it is in the container's log");
 }
@@ -268,7 +268,7 @@ fn a_process_added_with_a_terminal_is_resized_through_its_control() {
     let Some(bench) = Bench::new("sleep 1000") else { return };
     let client = bench.start();
     let mut config = exec("read line; stty size");
-    config.process.set_terminal(Some(true));
+    config.process.terminal = true;
     config.stdin = true;
     let mut added = client.exec(config).expect("added");
     added.control.resize(77, 22).expect("resized");

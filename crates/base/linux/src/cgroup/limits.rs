@@ -14,7 +14,7 @@ pub struct Limits {
     /// Block devices.
     pub io: Io,
     /// Huge pages in bytes, by page size as the kernel spells it (`2MB`).
-    pub huge_pages: Vec<(String, i64)>,
+    pub huge_pages: Vec<(String, u64)>,
     /// Class identifier put on packets. Version 1 only.
     pub network_class: Option<u32>,
     /// Priority of packets by interface. Version 1 only.

@@ -88,7 +88,7 @@ pub(super) fn settings(limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
     rates("riops", &limits.io.read_operations);
     rates("wiops", &limits.io.write_operations);
     for (size, limit) in &limits.huge_pages {
-        all.push(Setting::new("", format!("hugetlb.{size}.max"), or_max(*limit)));
+        all.push(Setting::new("", format!("hugetlb.{size}.max"), limit));
     }
     if limits.network_class.is_some() || !limits.network_priorities.is_empty() {
         return Err(only_on_one("packet classes and priorities"));

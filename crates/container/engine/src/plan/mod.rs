@@ -187,7 +187,7 @@ pub enum PlanProblem {
         /// The service.
         service: String,
         /// What is wrong with the word.
-        problem: carrack_oci::runtime::defaults::UnknownCapability,
+        problem: carrack_oci::runtime::UnknownCapability,
     },
     /// A service mounts a volume that the file does not have.
     #[error("service `{service}` mounts the volume `{volume}`, which is not in the application")]

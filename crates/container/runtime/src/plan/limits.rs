@@ -7,112 +7,109 @@ use super::Problems;
 
 /// The limits that the configuration sets.
 pub(super) fn of_container(linux: &oci::Linux, problems: &mut Problems) -> Limits {
-    let resources = linux.resources().as_ref();
+    let resources = linux.resources.as_ref();
     resources.map_or_else(Limits::default, |resources| limits(resources, problems))
 }
 
 /// Resources in the words of control groups; rules on devices with the default ones, which
 /// hold whenever there are any, in an update too.
 pub(super) fn limits(resources: &oci::LinuxResources, problems: &mut Problems) -> Limits {
-    let devices = resources.devices().as_ref().filter(|rules| !rules.is_empty());
-    let kernel = resources.memory().as_ref().and_then(oci::LinuxMemory::kernel);
+    let devices = Some(&resources.devices).filter(|rules| !rules.is_empty());
+    let kernel = resources.memory.and_then(|memory| memory.kernel);
     if kernel.is_some_and(|limit| limit > 0) {
         problems
             .add("linux.resources.memory.kernel", "is gone from Linux; limit memory as a whole");
     }
     Limits {
-        memory: resources.memory().as_ref().map_or_else(Memory::default, memory),
-        cpu: resources.cpu().as_ref().map_or_else(Cpu::default, cpu),
-        pids: resources.pids().as_ref().map(oci::LinuxPids::limit),
-        io: resources.block_io().as_ref().map_or_else(Io::default, |io| self::io(io, problems)),
+        memory: resources.memory.as_ref().map_or_else(Memory::default, memory),
+        cpu: resources.cpu.as_ref().map_or_else(Cpu::default, cpu),
+        pids: resources.pids.and_then(|pids| pids.limit),
+        io: resources.block_io.as_ref().map_or_else(Io::default, |io| self::io(io, problems)),
         huge_pages: resources
-            .hugepage_limits()
+            .hugepage_limits
             .iter()
-            .flatten()
-            .map(|limit| (limit.page_size().clone(), limit.limit()))
+            .map(|limit| (limit.page_size.clone(), limit.limit))
             .collect(),
-        network_class: resources.network().as_ref().and_then(|network| network.class_id()),
+        network_class: resources.network.as_ref().and_then(|network| network.class_id),
         network_priorities: resources
-            .network()
+            .network
             .iter()
-            .flat_map(|network| network.priorities().iter().flatten())
-            .map(|priority| (priority.name().clone(), priority.priority()))
+            .flat_map(|network| &network.priorities)
+            .map(|priority| (priority.name.clone(), priority.priority))
             .collect(),
         rdma: resources
-            .rdma()
+            .rdma
             .iter()
-            .flatten()
-            .map(|(device, limit)| (device.clone(), (limit.hca_handles(), limit.hca_objects())))
+            .map(|(device, limit)| (device.clone(), (limit.hca_handles, limit.hca_objects)))
             .collect(),
         devices: devices.map(|rules| {
             let rules = rules.iter().flat_map(|rule| device_rules(rule, problems));
             rules.chain(default_rules()).collect()
         }),
-        unified: resources.unified().clone().unwrap_or_default().into_iter().collect(),
+        unified: resources.unified.clone(),
     }
 }
 
 fn memory(memory: &oci::LinuxMemory) -> Memory {
     Memory {
-        limit: memory.limit(),
-        reservation: memory.reservation(),
-        swap: memory.swap(),
-        kernel_tcp: memory.kernel_tcp(),
-        swappiness: memory.swappiness(),
-        disable_oom_killer: memory.disable_oom_killer(),
+        limit: memory.limit,
+        reservation: memory.reservation,
+        swap: memory.swap,
+        kernel_tcp: memory.kernel_tcp,
+        swappiness: memory.swappiness,
+        disable_oom_killer: memory.disable_oom_killer,
     }
 }
 
 fn cpu(cpu: &oci::LinuxCpu) -> Cpu {
-    let text = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    let text = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
     Cpu {
         // Zero means "not set" for these, as every caller writes it.
-        shares: cpu.shares().filter(|&value| value != 0),
-        quota: cpu.quota().filter(|&value| value != 0),
-        period: cpu.period().filter(|&value| value != 0),
-        burst: cpu.burst(),
-        idle: cpu.idle(),
-        realtime_runtime: cpu.realtime_runtime().filter(|&value| value != 0),
-        realtime_period: cpu.realtime_period().filter(|&value| value != 0),
-        cpus: text(cpu.cpus()),
-        mems: text(cpu.mems()),
+        shares: cpu.shares.filter(|&value| value != 0),
+        quota: cpu.quota.filter(|&value| value != 0),
+        period: cpu.period.filter(|&value| value != 0),
+        burst: cpu.burst,
+        idle: cpu.idle,
+        realtime_runtime: cpu.realtime_runtime.filter(|&value| value != 0),
+        realtime_period: cpu.realtime_period.filter(|&value| value != 0),
+        cpus: text(&cpu.cpus),
+        mems: text(&cpu.mems),
     }
 }
 
 fn io(io: &oci::LinuxBlockIo, problems: &mut Problems) -> Io {
-    if io.leaf_weight().is_some_and(|weight| weight != 0) {
+    if io.leaf_weight.is_some_and(|weight| weight != 0) {
         problems.add("linux.resources.blockIO.leafWeight", "is gone from Linux; remove it");
     }
-    let rates = |rates: &Option<Vec<oci::LinuxThrottleDevice>>| {
+    let rates = |rates: &[oci::LinuxThrottleDevice]| {
         let rate = |rate: &oci::LinuxThrottleDevice| DeviceRate {
-            major: rate.major(),
-            minor: rate.minor(),
-            rate: rate.rate(),
+            major: rate.major,
+            minor: rate.minor,
+            rate: rate.rate,
         };
-        rates.iter().flatten().map(rate).collect()
+        rates.iter().map(rate).collect()
     };
     Io {
-        weight: io.weight().filter(|&weight| weight != 0),
+        weight: io.weight.filter(|&weight| weight != 0),
         weight_devices: io
-            .weight_device()
+            .weight_device
             .iter()
-            .flatten()
             .map(|device| DeviceWeight {
-                major: device.major(),
-                minor: device.minor(),
-                weight: device.weight().unwrap_or_default(),
+                major: device.major,
+                minor: device.minor,
+                weight: device.weight.unwrap_or_default(),
             })
             .collect(),
-        read_bytes: rates(io.throttle_read_bps_device()),
-        write_bytes: rates(io.throttle_write_bps_device()),
-        read_operations: rates(io.throttle_read_iops_device()),
-        write_operations: rates(io.throttle_write_iops_device()),
+        read_bytes: rates(&io.throttle_read_bps_device),
+        write_bytes: rates(&io.throttle_write_bps_device),
+        read_operations: rates(&io.throttle_read_iops_device),
+        write_operations: rates(&io.throttle_write_iops_device),
     }
 }
 
 fn device_rules(rule: &oci::LinuxDeviceCgroup, problems: &mut Problems) -> Vec<DeviceRule> {
     let mut access = DeviceAccess::empty();
-    for letter in rule.access().as_deref().unwrap_or("rwm").chars() {
+    for letter in access_of(rule).chars() {
         access |= match letter {
             'r' => DeviceAccess::READ,
             'w' => DeviceAccess::WRITE,
@@ -127,26 +124,27 @@ fn device_rules(rule: &oci::LinuxDeviceCgroup, problems: &mut Problems) -> Vec<D
         };
     }
     let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
-    let (major, minor) = (number(rule.major()), number(rule.minor()));
-    let kinds: &[DeviceKind] = match rule.typ() {
-        None | Some(oci::LinuxDeviceType::A)
-            if major.is_none() && minor.is_none() && access == DeviceAccess::all() =>
-        {
+    let (major, minor) = (number(rule.major), number(rule.minor));
+    let kinds: &[DeviceKind] = match rule.kind.as_str() {
+        "" | "a" if major.is_none() && minor.is_none() && access == DeviceAccess::all() => {
             &[DeviceKind::All]
         }
         // The kernel takes "all" only for everything at once; less is said for each kind.
-        None | Some(oci::LinuxDeviceType::A) => &[DeviceKind::Block, DeviceKind::Character],
-        Some(oci::LinuxDeviceType::B) => &[DeviceKind::Block],
-        Some(oci::LinuxDeviceType::C | oci::LinuxDeviceType::U) => &[DeviceKind::Character],
-        Some(oci::LinuxDeviceType::P) => {
-            problems.add("linux.resources.devices", "pipes are not devices; remove the rule");
+        "" | "a" => &[DeviceKind::Block, DeviceKind::Character],
+        "b" => &[DeviceKind::Block],
+        "c" | "u" => &[DeviceKind::Character],
+        other => {
+            problems
+                .add("linux.resources.devices", format!("type {other:?} is none of a, b and c"));
             &[]
         }
     };
-    kinds
-        .iter()
-        .map(|&kind| DeviceRule { allow: rule.allow(), kind, major, minor, access })
-        .collect()
+    kinds.iter().map(|&kind| DeviceRule { allow: rule.allow, kind, major, minor, access }).collect()
+}
+
+/// Nothing said is everything.
+fn access_of(rule: &oci::LinuxDeviceCgroup) -> &str {
+    if rule.access.is_empty() { "rwm" } else { &rule.access }
 }
 
 /// Nodes may be made, and the harmless ones used.

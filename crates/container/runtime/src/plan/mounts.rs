@@ -145,17 +145,14 @@ pub(super) fn plan(mounts: &[oci::Mount], problems: &mut Problems) -> Vec<MountP
 }
 
 fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
-    let has = |mappings: &Option<Vec<oci::LinuxIdMapping>>| {
-        mappings.as_ref().is_some_and(|list| !list.is_empty())
-    };
-    if has(mount.uid_mappings()) || has(mount.gid_mappings()) {
+    if !(mount.uid_mappings.is_empty() && mount.gid_mappings.is_empty()) {
         problems.add(
             field,
             "uidMappings and gidMappings are not supported; change the owner of the files",
         );
     }
     // A relative destination counts from the root, as older configurations have it.
-    let destination = Path::new("/").join(mount.destination());
+    let destination = Path::new("/").join(&mount.destination);
     if destination == Path::new("/") {
         problems.add(field, "a mount over / is not supported; set root.path instead");
     }
@@ -164,7 +161,7 @@ fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
     let mut propagated = None;
     let mut bind = None;
     let mut data = Vec::new();
-    for option in mount.options().iter().flatten() {
+    for option in &mount.options {
         if let Some(found) = propagation(option) {
             propagated = Some(found);
         } else if let Some((change, set, attribute)) =
@@ -190,7 +187,7 @@ fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
             });
         }
     }
-    let kind = mount.typ().clone().unwrap_or_default();
+    let kind = mount.kind.clone();
     let bind = bind.or((kind == "bind").then_some(true));
     let source = source(mount, kind, bind, data, field, problems);
     MountPlan { destination, source, change, recursive, propagation: propagated }
@@ -219,7 +216,7 @@ fn source(
     problems: &mut Problems,
 ) -> MountSource {
     if let Some(recursive) = bind {
-        let path = mount.source().clone().unwrap_or_default();
+        let path = mount.source.clone();
         if path.as_os_str().is_empty() {
             problems.add(field, "a bind mount needs a source");
         }
@@ -237,10 +234,8 @@ fn source(
             MountSource::Cgroup
         }
         _ => {
-            let source = mount
-                .source()
-                .as_ref()
-                .map_or_else(|| kind.clone(), |path| path.display().to_string());
+            let source = mount.source.display().to_string();
+            let source = if source.is_empty() { kind.clone() } else { source };
             MountSource::New { kind, source, options }
         }
     }

@@ -49,42 +49,36 @@ pub(super) fn plan(
             problems.add(field, "is not supported; remove it");
         }
     };
-    let filled = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    refuse(filled(process.apparmor_profile()), "process.apparmorProfile", problems);
-    refuse(filled(process.selinux_label()), "process.selinuxLabel", problems);
-    refuse(process.scheduler().is_some(), "process.scheduler", problems);
-    refuse(process.exec_cpu_affinity().is_some(), "process.execCPUAffinity", problems);
-    let args = process.args().as_deref().unwrap_or_default();
-    if args.is_empty() {
+    refuse(!process.apparmor_profile.is_empty(), "process.apparmorProfile", problems);
+    refuse(!process.selinux_label.is_empty(), "process.selinuxLabel", problems);
+    refuse(process.scheduler.is_some(), "process.scheduler", problems);
+    refuse(process.exec_cpu_affinity.is_some(), "process.execCPUAffinity", problems);
+    if process.args.is_empty() {
         problems.add("process.args", "is empty; name a program");
     }
-    if !process.cwd().is_absolute() {
-        problems.add("process.cwd", format!("{} is not absolute", process.cwd().display()));
+    if !process.cwd.is_absolute() {
+        problems.add("process.cwd", format!("{} is not absolute", process.cwd.display()));
     }
-    let user = process.user();
+    let user = &process.user;
     let plan = ProcessPlan {
-        args: strings(args.iter().map(|arg| arg.as_bytes()), "process.args", problems),
-        env: strings(
-            process.env().iter().flatten().map(|variable| variable.as_bytes()),
-            "process.env",
-            problems,
-        ),
-        cwd: process.cwd().clone(),
-        uid: user.uid(),
-        gid: user.gid(),
-        groups: user.additional_gids().clone().unwrap_or_default(),
-        umask: user.umask(),
-        capabilities: sets(process.capabilities().as_ref(), problems),
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        args: strings(&process.args, "process.args", problems),
+        env: strings(&process.env, "process.env", problems),
+        cwd: process.cwd.clone(),
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.additional_gids.clone(),
+        umask: user.umask,
+        capabilities: sets(process.capabilities.as_ref(), problems),
+        no_new_privileges: process.no_new_privileges,
         seccomp: match profile {
             Some(profile) => seccomp::compile(profile, problems)?,
             None => None,
         },
         rlimits: rlimits(process, problems),
-        oom_score_adj: process.oom_score_adj(),
-        terminal: process.terminal().unwrap_or(false),
-        console_size: process.console_size().map(|size| (side(size.width()), side(size.height()))),
-        io_priority: process.io_priority().as_ref().map(io_priority),
+        oom_score_adj: process.oom_score_adj,
+        terminal: process.terminal,
+        console_size: process.console_size.map(|size| (side(size.width), side(size.height))),
+        io_priority: process.io_priority.as_ref().map(io_priority),
     };
     if plan.cwd.as_os_str().as_bytes().contains(&0) {
         problems.add("process.cwd", "contains a NUL byte");
@@ -96,14 +90,10 @@ fn side(length: u64) -> u16 {
     u16::try_from(length).unwrap_or(u16::MAX)
 }
 
-fn strings<'a>(
-    texts: impl Iterator<Item = &'a [u8]>,
-    field: &str,
-    problems: &mut Problems,
-) -> Vec<CString> {
+fn strings(texts: &[String], field: &str, problems: &mut Problems) -> Vec<CString> {
     let mut found = Vec::new();
     for text in texts {
-        match CString::new(text) {
+        match CString::new(text.as_bytes()) {
             Ok(text) => found.push(text),
             Err(_) => problems.add(field, "contains a NUL byte"),
         }
@@ -113,10 +103,10 @@ fn strings<'a>(
 
 fn sets(capabilities: Option<&oci::LinuxCapabilities>, problems: &mut Problems) -> Sets {
     let Some(capabilities) = capabilities else { return Sets::default() };
-    let mut set = |names: &Option<oci::Capabilities>| {
+    let mut set = |names: &[String]| {
         let mut all = capability::Set::empty();
-        for name in names.iter().flatten() {
-            match capability::parse(&name.to_string()) {
+        for name in names {
+            match capability::parse(name) {
                 Some(one) => all |= one,
                 None => problems.add("process.capabilities", format!("{name} is not known")),
             }
@@ -124,59 +114,61 @@ fn sets(capabilities: Option<&oci::LinuxCapabilities>, problems: &mut Problems) 
         all
     };
     Sets {
-        bounding: set(capabilities.bounding()),
-        effective: set(capabilities.effective()),
-        permitted: set(capabilities.permitted()),
-        inheritable: set(capabilities.inheritable()),
-        ambient: set(capabilities.ambient()),
+        bounding: set(&capabilities.bounding),
+        effective: set(&capabilities.effective),
+        permitted: set(&capabilities.permitted),
+        inheritable: set(&capabilities.inheritable),
+        ambient: set(&capabilities.ambient),
     }
 }
 
 fn rlimits(process: &oci::Process, problems: &mut Problems) -> Vec<Rlimit> {
     let mut found: Vec<Rlimit> = Vec::new();
-    for limit in process.rlimits().iter().flatten() {
-        let resource = resource(limit.typ());
+    for limit in &process.rlimits {
+        let Some(resource) = resource(&limit.kind) else {
+            problems.add("process.rlimits", format!("{:?} is no limit of Linux", limit.kind));
+            continue;
+        };
         if found.iter().any(|known| known.resource == resource) {
-            problems.add("process.rlimits", format!("{} is listed twice", limit.typ()));
+            problems.add("process.rlimits", format!("{} is listed twice", limit.kind));
         }
-        if limit.soft() > limit.hard() {
-            problems.add("process.rlimits", format!("{}: soft is above hard", limit.typ()));
+        if limit.soft > limit.hard {
+            problems.add("process.rlimits", format!("{}: soft is above hard", limit.kind));
         }
-        found.push(Rlimit { resource, soft: limit.soft(), hard: limit.hard() });
+        found.push(Rlimit { resource, soft: limit.soft, hard: limit.hard });
     }
     found
 }
 
-fn resource(kind: oci::PosixRlimitType) -> rustix::process::Resource {
-    use oci::PosixRlimitType as Oci;
+fn resource(kind: &str) -> Option<rustix::process::Resource> {
     use rustix::process::Resource;
-    match kind {
-        Oci::RlimitCpu => Resource::Cpu,
-        Oci::RlimitFsize => Resource::Fsize,
-        Oci::RlimitData => Resource::Data,
-        Oci::RlimitStack => Resource::Stack,
-        Oci::RlimitCore => Resource::Core,
-        Oci::RlimitRss => Resource::Rss,
-        Oci::RlimitNproc => Resource::Nproc,
-        Oci::RlimitNofile => Resource::Nofile,
-        Oci::RlimitMemlock => Resource::Memlock,
-        Oci::RlimitAs => Resource::As,
-        Oci::RlimitLocks => Resource::Locks,
-        Oci::RlimitSigpending => Resource::Sigpending,
-        Oci::RlimitMsgqueue => Resource::Msgqueue,
-        Oci::RlimitNice => Resource::Nice,
-        Oci::RlimitRtprio => Resource::Rtprio,
-        Oci::RlimitRttime => Resource::Rttime,
-    }
+    Some(match kind {
+        "RLIMIT_CPU" => Resource::Cpu,
+        "RLIMIT_FSIZE" => Resource::Fsize,
+        "RLIMIT_DATA" => Resource::Data,
+        "RLIMIT_STACK" => Resource::Stack,
+        "RLIMIT_CORE" => Resource::Core,
+        "RLIMIT_RSS" => Resource::Rss,
+        "RLIMIT_NPROC" => Resource::Nproc,
+        "RLIMIT_NOFILE" => Resource::Nofile,
+        "RLIMIT_MEMLOCK" => Resource::Memlock,
+        "RLIMIT_AS" => Resource::As,
+        "RLIMIT_LOCKS" => Resource::Locks,
+        "RLIMIT_SIGPENDING" => Resource::Sigpending,
+        "RLIMIT_MSGQUEUE" => Resource::Msgqueue,
+        "RLIMIT_NICE" => Resource::Nice,
+        "RLIMIT_RTPRIO" => Resource::Rtprio,
+        "RLIMIT_RTTIME" => Resource::Rttime,
+        _ => return None,
+    })
 }
 
 /// Class and level in the one number `ioprio_set` takes.
-fn io_priority(priority: &oci::LinuxIOPriority) -> i32 {
-    let class = match priority.class() {
-        oci::IOPriorityClass::IoprioClassRt => 1,
-        oci::IOPriorityClass::IoprioClassBe => 2,
-        oci::IOPriorityClass::IoprioClassIdle => 3,
+fn io_priority(priority: &oci::LinuxIoPriority) -> i32 {
+    let class = match priority.class {
+        oci::IoPriorityClass::RealTime => 1,
+        oci::IoPriorityClass::BestEffort => 2,
+        oci::IoPriorityClass::Idle => 3,
     };
-    let level = i32::try_from(priority.priority().clamp(0, 7)).unwrap_or(0);
-    (class << 13) | level
+    (class << 13) | priority.priority.clamp(0, 7)
 }

@@ -9,44 +9,34 @@ pub(super) fn compile(
     seccomp: &oci::LinuxSeccomp,
     problems: &mut Problems,
 ) -> Result<Option<Filter>, SpecError> {
-    let default_errno = seccomp.default_errno_ret();
+    let default_errno = seccomp.default_errno_ret;
     let profile = Profile {
-        default: action(seccomp.default_action(), default_errno, problems),
+        default: action(seccomp.default_action, default_errno, problems),
         architectures: seccomp
-            .architectures()
+            .architectures
             .iter()
-            .flatten()
             .filter_map(|&arch| architecture(arch))
             .collect(),
         rules: seccomp
-            .syscalls()
+            .syscalls
             .iter()
-            .flatten()
             .map(|call| Rule {
-                names: call.names().clone(),
-                action: action(call.action(), call.errno_ret(), problems),
-                conditions: call
-                    .args()
-                    .iter()
-                    .flatten()
-                    .map(|arg| condition(arg, problems))
-                    .collect(),
+                names: call.names.clone(),
+                action: action(call.action, call.errno_ret, problems),
+                conditions: call.args.iter().map(|arg| condition(arg, problems)).collect(),
             })
             .collect(),
-        log: has_flag(seccomp, oci::LinuxSeccompFilterFlag::SeccompFilterFlagLog),
-        allow_speculation: has_flag(
-            seccomp,
-            oci::LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow,
-        ),
+        log: has_flag(seccomp, oci::LinuxSeccompFlag::Log),
+        allow_speculation: has_flag(seccomp, oci::LinuxSeccompFlag::SpeculationAllow),
     };
-    if seccomp.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()) {
+    if !seccomp.listener_path.as_os_str().is_empty() {
         problems.add("linux.seccomp.listenerPath", "is not supported; remove it");
     }
     profile.compile().map(Some).map_err(SpecError::Seccomp)
 }
 
-fn has_flag(seccomp: &oci::LinuxSeccomp, flag: oci::LinuxSeccompFilterFlag) -> bool {
-    seccomp.flags().iter().flatten().any(|&set| set == flag)
+fn has_flag(seccomp: &oci::LinuxSeccomp, flag: oci::LinuxSeccompFlag) -> bool {
+    seccomp.flags.contains(&flag)
 }
 
 fn action(action: oci::LinuxSeccompAction, errno: Option<u32>, problems: &mut Problems) -> Action {
@@ -61,14 +51,14 @@ fn action(action: oci::LinuxSeccompAction, errno: Option<u32>, problems: &mut Pr
         }
     };
     match action {
-        Oci::ScmpActKill | Oci::ScmpActKillThread => Action::KillThread,
-        Oci::ScmpActKillProcess => Action::KillProcess,
-        Oci::ScmpActTrap => Action::Trap,
-        Oci::ScmpActErrno => Action::Errno(number),
-        Oci::ScmpActTrace => Action::Trace(number),
-        Oci::ScmpActLog => Action::Log,
-        Oci::ScmpActAllow => Action::Allow,
-        Oci::ScmpActNotify => {
+        Oci::Kill | Oci::KillThread => Action::KillThread,
+        Oci::KillProcess => Action::KillProcess,
+        Oci::Trap => Action::Trap,
+        Oci::Errno => Action::Errno(number),
+        Oci::Trace => Action::Trace(number),
+        Oci::Log => Action::Log,
+        Oci::Allow => Action::Allow,
+        Oci::Notify => {
             problems.add("linux.seccomp", "SCMP_ACT_NOTIFY is not supported; use another action");
             Action::Errno(EPERM)
         }
@@ -78,28 +68,26 @@ fn action(action: oci::LinuxSeccompAction, errno: Option<u32>, problems: &mut Pr
 /// Architectures this machine cannot run are left out: nothing can make calls of them.
 fn architecture(architecture: oci::Arch) -> Option<Architecture> {
     match (architecture, Architecture::NATIVE) {
-        (oci::Arch::ScmpArchX86_64, Architecture::X86_64) => Some(Architecture::X86_64),
-        (oci::Arch::ScmpArchX86, Architecture::X86_64) => Some(Architecture::X86),
-        (oci::Arch::ScmpArchAarch64, Architecture::Aarch64) => Some(Architecture::Aarch64),
+        (oci::Arch::X86_64, Architecture::X86_64) => Some(Architecture::X86_64),
+        (oci::Arch::X86, Architecture::X86_64) => Some(Architecture::X86),
+        (oci::Arch::Aarch64, Architecture::Aarch64) => Some(Architecture::Aarch64),
         _ => None,
     }
 }
 
 fn condition(argument: &oci::LinuxSeccompArg, problems: &mut Problems) -> Condition {
     use oci::LinuxSeccompOperator as Oci;
-    let (comparison, value) = match argument.op() {
-        Oci::ScmpCmpNe => (Comparison::NotEqual, argument.value()),
-        Oci::ScmpCmpLt => (Comparison::Less, argument.value()),
-        Oci::ScmpCmpLe => (Comparison::LessOrEqual, argument.value()),
-        Oci::ScmpCmpEq => (Comparison::Equal, argument.value()),
-        Oci::ScmpCmpGe => (Comparison::GreaterOrEqual, argument.value()),
-        Oci::ScmpCmpGt => (Comparison::Greater, argument.value()),
+    let (comparison, value) = match argument.op {
+        Oci::NotEqual => (Comparison::NotEqual, argument.value),
+        Oci::Less => (Comparison::Less, argument.value),
+        Oci::LessOrEqual => (Comparison::LessOrEqual, argument.value),
+        Oci::Equal => (Comparison::Equal, argument.value),
+        Oci::GreaterOrEqual => (Comparison::GreaterOrEqual, argument.value),
+        Oci::Greater => (Comparison::Greater, argument.value),
         // Here the first value is the mask and the second what must come out.
-        Oci::ScmpCmpMaskedEq => {
-            (Comparison::MaskedEqual(argument.value()), argument.value_two().unwrap_or_default())
-        }
+        Oci::MaskedEqual => (Comparison::MaskedEqual(argument.value), argument.value_two),
     };
-    let index = u8::try_from(argument.index()).unwrap_or(u8::MAX);
+    let index = u8::try_from(argument.index).unwrap_or(u8::MAX);
     if index > 5 {
         problems.add(
             "linux.seccomp.syscalls",

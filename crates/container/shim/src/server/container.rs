@@ -94,7 +94,7 @@ impl Container {
     pub(super) fn exec(&self, config: &ExecConfig) -> Result<(Executed, Ends), Refused> {
         let mut process = config.process.clone();
         if config.detached {
-            process.set_terminal(None);
+            process.terminal = false;
         }
         let (stdio, mut ends) = exec_streams(config)?;
         let request = ExecRequest { process: &process, stdio, pid_file: None, preserve_fds: 0 };
@@ -133,7 +133,7 @@ fn exec_streams(config: &ExecConfig) -> Result<(Stdio, Ends), Refused> {
         let (stdout, stderr) = streams.map_err(failed)?;
         return Ok((Stdio::Pipes { stdin: None, stdout, stderr }, Ends::default()));
     }
-    if config.process.terminal().unwrap_or(false) {
+    if config.process.terminal {
         return Ok((Stdio::Terminal, Ends::default()));
     }
     pipes(config.stdin, false).map_err(failed)

@@ -73,8 +73,8 @@ impl Command<'_> {
         let bundle = workspace.run_directory.clone();
         let note = self.note(&workspace)?;
         let spec = self.spec(&workspace, &root, &note)?;
-        let mounts = spec.mounts().as_deref().unwrap_or_default();
-        let stubs = Stubs::note(&root, mounts.iter().map(|mount| mount.destination().as_path()));
+        let mounts = &spec.mounts;
+        let stubs = Stubs::note(&root, mounts.iter().map(|mount| mount.destination.as_path()));
         let outcome = self.run_noted(&workspace, &note, &spec, output);
         let cleared = clear(&workspace.directory, &bundle);
         self.machine.interrupter.check()?;

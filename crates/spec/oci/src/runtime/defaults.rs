@@ -8,15 +8,14 @@
 //! that runs there runs here with the same rights. The engine and the builder both start from
 //! this; whatever only one of them wants is added by that one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use super::seccomp::{self, Architecture};
 use super::{
-    Capabilities, Capability, Linux, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroup,
-    LinuxDeviceType, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources,
-    Mount, PosixRlimit, Process, Root, Spec, User,
+    Capabilities, Capability, Linux, LinuxCapabilities, LinuxCpu, LinuxDeviceCgroup, LinuxMemory,
+    LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources, Mount, PosixRlimit, Process,
+    Root, Spec, UnknownCapability, User, VERSION,
 };
 
 /// What is asked of a container; the rest is decided by [`default_spec`].
@@ -122,7 +121,7 @@ pub struct CapabilityChanges {
 pub enum CapabilityList {
     /// These.
     Some(Vec<Capability>),
-    /// Every capability of [`ALL_CAPABILITIES`].
+    /// Every capability there is.
     All,
 }
 
@@ -131,11 +130,6 @@ impl Default for CapabilityList {
         Self::Some(Vec::new())
     }
 }
-
-/// A word that names no capability.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no capability; they are called such as NET_ADMIN or CAP_NET_ADMIN, or ALL")]
-pub struct UnknownCapability(pub String);
 
 impl CapabilityList {
     /// Reads capability names as people write them: any case, `CAP_` or not, `ALL` for all.
@@ -150,10 +144,7 @@ impl CapabilityList {
             if upper == "ALL" {
                 return Ok(Self::All);
             }
-            let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-            let capability = Capability::from_str(name)
-                .map_err(|_| UnknownCapability(word.as_ref().to_owned()))?;
-            list.push(capability);
+            list.push(word.as_ref().parse()?);
         }
         Ok(Self::Some(list))
     }
@@ -163,7 +154,7 @@ impl CapabilityChanges {
     /// The set a container ends up with.
     pub fn apply(&self) -> Capabilities {
         let start: &[Capability] = match (&self.add, &self.drop) {
-            (CapabilityList::All, _) => ALL_CAPABILITIES,
+            (CapabilityList::All, _) => Capability::ALL,
             (CapabilityList::Some(_), CapabilityList::All) => &[],
             (CapabilityList::Some(_), CapabilityList::Some(_)) => DEFAULT_CAPABILITIES,
         };
@@ -201,51 +192,6 @@ pub const DEFAULT_CAPABILITIES: &[Capability] = &[
     Capability::AuditWrite,
 ];
 
-/// Every capability Linux has.
-pub const ALL_CAPABILITIES: &[Capability] = &[
-    Capability::AuditControl,
-    Capability::AuditRead,
-    Capability::AuditWrite,
-    Capability::BlockSuspend,
-    Capability::Bpf,
-    Capability::CheckpointRestore,
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::DacReadSearch,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::IpcLock,
-    Capability::IpcOwner,
-    Capability::Kill,
-    Capability::Lease,
-    Capability::LinuxImmutable,
-    Capability::MacAdmin,
-    Capability::MacOverride,
-    Capability::Mknod,
-    Capability::NetAdmin,
-    Capability::NetBindService,
-    Capability::NetBroadcast,
-    Capability::NetRaw,
-    Capability::Perfmon,
-    Capability::Setfcap,
-    Capability::Setgid,
-    Capability::Setpcap,
-    Capability::Setuid,
-    Capability::SysAdmin,
-    Capability::SysBoot,
-    Capability::SysChroot,
-    Capability::SysModule,
-    Capability::SysNice,
-    Capability::SysPacct,
-    Capability::SysPtrace,
-    Capability::SysRawio,
-    Capability::SysResource,
-    Capability::SysTime,
-    Capability::SysTtyConfig,
-    Capability::Syslog,
-    Capability::WakeAlarm,
-];
-
 /// Paths that read as empty, since they tell of the host or let it be disturbed.
 pub const MASKED_PATHS: &[&str] = &[
     "/proc/acpi",
@@ -273,35 +219,36 @@ const CPU_PERIOD: u64 = 100_000;
 /// Writes the `config.json` for what was asked.
 pub fn default_spec(asked: &DefaultSpec) -> Spec {
     let held = asked.capabilities.apply();
-    let mut spec = Spec::default();
-    spec.set_version("1.2.0".to_owned())
-        .set_process(Some(process(asked, &held)))
-        .set_root(Some(root(asked)))
-        .set_hostname(asked.hostname.clone())
-        .set_mounts(Some(mounts(asked)))
-        .set_annotations(annotations(asked))
-        .set_linux(Some(linux(asked, &held)));
-    spec
+    Spec {
+        version: VERSION.to_owned(),
+        process: Some(process(asked, &held)),
+        root: Some(root(asked)),
+        hostname: asked.hostname.clone().unwrap_or_default(),
+        mounts: mounts(asked),
+        annotations: asked.annotations.clone(),
+        linux: Some(linux(asked, &held)),
+        ..Spec::default()
+    }
 }
 
 fn process(asked: &DefaultSpec, held: &Capabilities) -> Process {
-    let mut user = User::default();
-    user.set_uid(asked.uid).set_gid(asked.gid);
-    if !asked.additional_gids.is_empty() {
-        user.set_additional_gids(Some(asked.additional_gids.clone()));
+    Process {
+        terminal: asked.terminal,
+        user: User {
+            uid: asked.uid,
+            gid: asked.gid,
+            additional_gids: asked.additional_gids.clone(),
+            ..User::default()
+        },
+        args: asked.args.clone(),
+        env: environment(&asked.env),
+        cwd: if asked.cwd.as_os_str().is_empty() { "/".into() } else { asked.cwd.clone() },
+        capabilities: Some(capabilities(held)),
+        rlimits: asked.rlimits.clone(),
+        oom_score_adj: asked.oom_score_adj,
+        no_new_privileges: asked.no_new_privileges,
+        ..Process::default()
     }
-    let mut process = Process::default();
-    process
-        .set_terminal(Some(asked.terminal))
-        .set_user(user)
-        .set_args(Some(asked.args.clone()))
-        .set_env(Some(environment(&asked.env)))
-        .set_cwd(if asked.cwd.as_os_str().is_empty() { "/".into() } else { asked.cwd.clone() })
-        .set_capabilities(Some(capabilities(held)))
-        .set_rlimits((!asked.rlimits.is_empty()).then(|| asked.rlimits.clone()))
-        .set_oom_score_adj(asked.oom_score_adj)
-        .set_no_new_privileges(Some(asked.no_new_privileges));
-    process
 }
 
 fn environment(asked: &[String]) -> Vec<String> {
@@ -312,27 +259,21 @@ fn environment(asked: &[String]) -> Vec<String> {
 /// The sets of a process that holds `held`. Nothing is inheritable or ambient, so that a program
 /// started by another user than root gets none of it without a file that grants it.
 pub fn capabilities(held: &Capabilities) -> LinuxCapabilities {
-    let mut sets = LinuxCapabilities::default();
-    sets.set_bounding(Some(held.clone()))
-        .set_effective(Some(held.clone()))
-        .set_permitted(Some(held.clone()))
-        .set_inheritable(None)
-        .set_ambient(None);
-    sets
+    let names: Vec<String> = held.iter().map(ToString::to_string).collect();
+    LinuxCapabilities {
+        bounding: names.clone(),
+        effective: names.clone(),
+        permitted: names,
+        ..LinuxCapabilities::default()
+    }
 }
 
 fn root(asked: &DefaultSpec) -> Root {
-    let mut root = Root::default();
-    if !asked.rootfs.as_os_str().is_empty() {
-        root.set_path(asked.rootfs.clone());
+    let given = !asked.rootfs.as_os_str().is_empty();
+    Root {
+        path: if given { asked.rootfs.clone() } else { "rootfs".into() },
+        readonly: asked.readonly_rootfs,
     }
-    root.set_readonly(Some(asked.readonly_rootfs));
-    root
-}
-
-fn annotations(asked: &DefaultSpec) -> Option<HashMap<String, String>> {
-    (!asked.annotations.is_empty())
-        .then(|| asked.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
 fn mounts(asked: &DefaultSpec) -> Vec<Mount> {
@@ -351,62 +292,50 @@ fn mounts(asked: &DefaultSpec) -> Vec<Mount> {
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
     ];
-    let replaced = |default: &Mount| {
-        asked.mounts.iter().any(|other| other.destination() == default.destination())
-    };
+    let replaced =
+        |default: &Mount| asked.mounts.iter().any(|other| other.destination == default.destination);
     let kept = kept.into_iter().filter(|default| !replaced(default));
     kept.chain(asked.mounts.iter().cloned()).collect()
 }
 
 /// Writes one entry of a mount table.
 pub fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
-    let mut mount = Mount::default();
-    mount
-        .set_destination(destination.into())
-        .set_typ(Some(kind.to_owned()))
-        .set_source(Some(source.into()))
-        .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
-    mount
+    Mount {
+        destination: destination.into(),
+        kind: kind.to_owned(),
+        source: source.into(),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+        ..Mount::default()
+    }
 }
 
 fn linux(asked: &DefaultSpec, held: &Capabilities) -> Linux {
-    let strings = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect());
-    let mut linux = Linux::default();
-    linux
-        .set_namespaces(Some(namespaces(&asked.network)))
-        .set_resources(Some(resources(&asked.limits)))
-        .set_cgroups_path(asked.cgroups_path.clone())
-        .set_masked_paths(strings(MASKED_PATHS))
-        .set_readonly_paths(strings(READONLY_PATHS))
-        .set_sysctl(sysctl(asked))
-        .set_seccomp(match asked.seccomp {
+    Linux {
+        namespaces: namespaces(&asked.network),
+        resources: Some(resources(&asked.limits)),
+        cgroups_path: asked
+            .cgroups_path
+            .as_ref()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
+        masked_paths: MASKED_PATHS.iter().map(PathBuf::from).collect(),
+        readonly_paths: READONLY_PATHS.iter().map(PathBuf::from).collect(),
+        sysctl: sysctl(asked),
+        seccomp: match asked.seccomp {
             Seccomp::Default => Some(seccomp::default_profile(Architecture::native(), held)),
             Seccomp::Unconfined => None,
-        });
-    linux
+        },
+        ..Linux::default()
+    }
 }
 
 fn namespaces(network: &NetworkNamespace) -> Vec<LinuxNamespace> {
-    let namespace = |kind, path: Option<PathBuf>| {
-        let mut namespace = LinuxNamespace::default();
-        namespace.set_typ(kind).set_path(path);
-        namespace
-    };
-    let mut list: Vec<_> = [
-        LinuxNamespaceType::Pid,
-        LinuxNamespaceType::Mount,
-        LinuxNamespaceType::Ipc,
-        LinuxNamespaceType::Uts,
-        LinuxNamespaceType::Cgroup,
-    ]
-    .into_iter()
-    .map(|kind| namespace(kind, None))
-    .collect();
+    use LinuxNamespaceType as Type;
+    let own = [Type::Pid, Type::Mount, Type::Ipc, Type::Uts, Type::Cgroup];
+    let mut list: Vec<_> = own.into_iter().map(LinuxNamespace::new).collect();
     match network {
-        NetworkNamespace::New => list.push(namespace(LinuxNamespaceType::Network, None)),
-        NetworkNamespace::Path(path) => {
-            list.push(namespace(LinuxNamespaceType::Network, Some(path.clone())));
-        }
+        NetworkNamespace::New => list.push(LinuxNamespace::new(Type::Network)),
+        NetworkNamespace::Path(path) => list.push(LinuxNamespace::joined(Type::Network, path)),
         NetworkNamespace::Host => {}
     }
     list
@@ -414,41 +343,36 @@ fn namespaces(network: &NetworkNamespace) -> Vec<LinuxNamespace> {
 
 /// Docker lets a container with a network of its own bind low ports and send ping without
 /// privileges. A network made elsewhere is set there.
-fn sysctl(asked: &DefaultSpec) -> Option<HashMap<String, String>> {
-    let mut settings = HashMap::new();
+fn sysctl(asked: &DefaultSpec) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
     if asked.network == NetworkNamespace::New {
         settings.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         settings.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
     }
     settings.extend(asked.sysctl.iter().map(|(name, value)| (name.clone(), value.clone())));
-    (!settings.is_empty()).then_some(settings)
+    settings
 }
 
 fn resources(limits: &Limits) -> LinuxResources {
-    let mut resources = LinuxResources::default();
-    resources.set_devices(Some(devices()));
-    if limits.memory_bytes.is_some() || limits.memory_reservation_bytes.is_some() {
-        let mut memory = LinuxMemory::default();
-        memory
-            .set_limit(limits.memory_bytes)
-            .set_swap(limits.memory_bytes)
-            .set_reservation(limits.memory_reservation_bytes);
-        resources.set_memory(Some(memory));
+    let memory = limits.memory_bytes.is_some() || limits.memory_reservation_bytes.is_some();
+    let cpu = limits.cpus.is_some() || limits.cpu_shares.is_some();
+    LinuxResources {
+        devices: devices(),
+        memory: memory.then(|| LinuxMemory {
+            limit: limits.memory_bytes,
+            swap: limits.memory_bytes,
+            reservation: limits.memory_reservation_bytes,
+            ..LinuxMemory::default()
+        }),
+        cpu: cpu.then(|| LinuxCpu {
+            quota: limits.cpus.map(quota),
+            period: limits.cpus.map(|_| CPU_PERIOD),
+            shares: limits.cpu_shares,
+            ..LinuxCpu::default()
+        }),
+        pids: limits.pids.map(|limit| LinuxPids { limit: Some(limit) }),
+        ..LinuxResources::default()
     }
-    if limits.cpus.is_some() || limits.cpu_shares.is_some() {
-        let mut cpu = LinuxCpu::default();
-        if let Some(cpus) = limits.cpus {
-            cpu.set_quota(Some(quota(cpus))).set_period(Some(CPU_PERIOD));
-        }
-        cpu.set_shares(limits.cpu_shares);
-        resources.set_cpu(Some(cpu));
-    }
-    if let Some(limit) = limits.pids {
-        let mut pids = LinuxPids::default();
-        pids.set_limit(limit);
-        resources.set_pids(Some(pids));
-    }
-    resources
 }
 
 /// Microseconds of processor time per period; the kernel takes no less than a thousand.
@@ -460,27 +384,24 @@ fn quota(cpus: f64) -> i64 {
 /// Which device nodes may be used: none but the harmless ones every program expects. Making
 /// nodes is allowed, since the ability to open them is what is withheld.
 fn devices() -> Vec<LinuxDeviceCgroup> {
-    let device = |allow, kind, major, minor, access: &str| {
-        let mut device = LinuxDeviceCgroup::default();
-        device
-            .set_allow(allow)
-            .set_typ(Some(kind))
-            .set_major(major)
-            .set_minor(minor)
-            .set_access(Some(access.to_owned()));
-        device
+    let device = |allow, kind: &str, major, minor, access: &str| LinuxDeviceCgroup {
+        allow,
+        kind: kind.to_owned(),
+        major,
+        minor,
+        access: access.to_owned(),
     };
     let mut list = vec![
-        device(false, LinuxDeviceType::A, None, None, "rwm"),
-        device(true, LinuxDeviceType::C, None, None, "m"),
-        device(true, LinuxDeviceType::B, None, None, "m"),
+        device(false, "a", None, None, "rwm"),
+        device(true, "c", None, None, "m"),
+        device(true, "b", None, None, "m"),
     ];
     // null, zero, full, random, urandom; tty, console, ptmx.
     for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)] {
-        list.push(device(true, LinuxDeviceType::C, Some(major), Some(minor), "rwm"));
+        list.push(device(true, "c", Some(major), Some(minor), "rwm"));
     }
     // Terminals of the container's own devpts.
-    list.push(device(true, LinuxDeviceType::C, Some(136), None, "rwm"));
+    list.push(device(true, "c", Some(136), None, "rwm"));
     list
 }
 
@@ -510,7 +431,7 @@ mod tests {
     #[test]
     fn adding_all_and_dropping_one_leaves_the_rest() {
         let held = held(&["all"], &["CAP_SYS_ADMIN"]);
-        assert_eq!(held.len(), ALL_CAPABILITIES.len() - 1);
+        assert_eq!(held.len(), Capability::ALL.len() - 1);
         assert!(!held.contains(&Capability::SysAdmin));
     }
 
@@ -524,8 +445,8 @@ mod tests {
 
     #[test]
     fn every_listed_capability_is_read_by_its_name() {
-        for capability in ALL_CAPABILITIES {
-            let name = format!("cap_{}", capability.to_string().to_lowercase());
+        for capability in Capability::ALL {
+            let name = capability.to_string().to_lowercase();
             let parsed = CapabilityList::parse(&[name.as_str()]);
             assert_eq!(parsed, Ok(CapabilityList::Some(vec![*capability])), "{name}");
         }
@@ -538,19 +459,18 @@ mod tests {
             ..DefaultSpec::default()
         };
         let spec = default_spec(&asked);
-        let mounts = spec.mounts().as_ref().expect("a container has mounts");
         let shm: Vec<_> =
-            mounts.iter().filter(|m| m.destination().as_os_str() == "/dev/shm").collect();
+            spec.mounts.iter().filter(|m| m.destination.as_os_str() == "/dev/shm").collect();
         assert_eq!(shm.len(), 1);
-        assert_eq!(shm[0].options().as_deref(), Some(&["size=1m".to_owned()][..]));
+        assert_eq!(shm[0].options, ["size=1m"]);
     }
 
     #[test]
     fn half_a_processor_is_half_of_each_period() {
         let limits = Limits { cpus: Some(0.5), ..Limits::default() };
         let resources = resources(&limits);
-        let cpu = resources.cpu().as_ref().expect("a cpu limit is written");
-        assert_eq!((cpu.quota(), cpu.period()), (Some(50_000), Some(100_000)));
+        let cpu = resources.cpu.expect("a cpu limit is written");
+        assert_eq!((cpu.quota, cpu.period), (Some(50_000), Some(100_000)));
     }
 
     #[test]

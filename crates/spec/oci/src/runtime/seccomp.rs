@@ -6,8 +6,10 @@
 //! privileged calls open with the capability that governs them. The table is sorted by what a
 //! call touches; names an architecture does not have are left for the loader to skip.
 
+use std::path::PathBuf;
+
 use super::{
-    Arch, Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder,
+    Arch, Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg,
     LinuxSeccompOperator, LinuxSyscall,
 };
 
@@ -36,18 +38,18 @@ pub fn default_profile(architecture: Architecture, capabilities: &Capabilities) 
     rules.extend(by_architecture(architecture));
     rules.extend(by_capability(capabilities));
 
-    let mut profile = LinuxSeccomp::default();
-    profile
-        .set_default_action(LinuxSeccompAction::ScmpActErrno)
-        .set_default_errno_ret(Some(EPERM))
-        .set_architectures(Some(match architecture {
-            Architecture::X86_64 => {
-                vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32]
-            }
-            Architecture::Aarch64 => vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm],
-        }))
-        .set_syscalls(Some(rules));
-    profile
+    LinuxSeccomp {
+        default_action: LinuxSeccompAction::Errno,
+        default_errno_ret: Some(EPERM),
+        architectures: match architecture {
+            Architecture::X86_64 => vec![Arch::X86_64, Arch::X86, Arch::X32],
+            Architecture::Aarch64 => vec![Arch::Aarch64, Arch::Arm],
+        },
+        flags: Vec::new(),
+        listener_path: PathBuf::new(),
+        listener_metadata: String::new(),
+        syscalls: rules,
+    }
 }
 
 const EPERM: u32 = 1;
@@ -68,15 +70,15 @@ fn by_argument() -> Vec<LinuxSyscall> {
     // Socket families: all but AF_ALG (38) and AF_VSOCK (40). The first is the kernel's crypto
     // interface, a wide and rarely needed surface; the second is not confined by any namespace.
     let socket = [
-        (LinuxSeccompOperator::ScmpCmpLt, 38),
-        (LinuxSeccompOperator::ScmpCmpEq, 39),
-        (LinuxSeccompOperator::ScmpCmpGt, 40),
+        (LinuxSeccompOperator::Less, 38),
+        (LinuxSeccompOperator::Equal, 39),
+        (LinuxSeccompOperator::Greater, 40),
     ];
     // Personalities: PER_LINUX, PER_LINUX32, UNAME26, PER_LINUX32 | UNAME26, and "only tell me".
     let personality = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
     let socket = socket.map(|(operator, value)| allow_when("socket", operator, value, None));
     let personality = personality
-        .map(|value| allow_when("personality", LinuxSeccompOperator::ScmpCmpEq, value, None));
+        .map(|value| allow_when("personality", LinuxSeccompOperator::Equal, value, None));
     socket.into_iter().chain(personality).collect()
 }
 
@@ -103,26 +105,28 @@ fn by_capability(held: &Capabilities) -> Vec<LinuxSyscall> {
     if !held.contains(&Capability::SysAdmin) {
         rules.push(allow_when(
             "clone",
-            LinuxSeccompOperator::ScmpCmpMaskedEq,
+            LinuxSeccompOperator::MaskedEqual,
             NAMESPACE_FLAGS,
             Some(0),
         ));
         // `clone3` hides its flags behind a pointer, which a filter cannot follow.
-        let mut refused = rule(&["clone3"], LinuxSeccompAction::ScmpActErrno);
-        refused.set_errno_ret(Some(ENOSYS));
-        rules.push(refused);
+        let refused = rule(&["clone3"], LinuxSeccompAction::Errno);
+        rules.push(LinuxSyscall { errno_ret: Some(ENOSYS), ..refused });
     }
     rules
 }
 
 fn allow(names: &[&str]) -> LinuxSyscall {
-    rule(names, LinuxSeccompAction::ScmpActAllow)
+    rule(names, LinuxSeccompAction::Allow)
 }
 
 fn rule(names: &[&str], action: LinuxSeccompAction) -> LinuxSyscall {
-    let mut syscall = LinuxSyscall::default();
-    syscall.set_names(names.iter().map(|name| (*name).to_owned()).collect()).set_action(action);
-    syscall
+    LinuxSyscall {
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        action,
+        errno_ret: None,
+        args: Vec::new(),
+    }
 }
 
 /// Allows `name` when its first argument compares so with `value`.
@@ -134,14 +138,9 @@ fn allow_when(
     value: u64,
     masked: Option<u64>,
 ) -> LinuxSyscall {
-    let mut argument = LinuxSeccompArgBuilder::default().index(0_usize).value(value).op(operator);
-    if let Some(masked) = masked {
-        argument = argument.value_two(masked);
-    }
-    let argument = argument.build().expect("every field of an argument has a default");
-    let mut syscall = allow(&[name]);
-    syscall.set_args(Some(vec![argument]));
-    syscall
+    let value_two = masked.unwrap_or_default();
+    let argument = LinuxSeccompArg { index: 0, value, value_two, op: operator };
+    LinuxSyscall { args: vec![argument], ..allow(&[name]) }
 }
 
 /// `CLONE_NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`, `NEWUSER`, `NEWPID` and `NEWNET` together.
@@ -263,8 +262,11 @@ mod tests {
     use super::*;
 
     fn named<'a>(profile: &'a LinuxSeccomp, name: &str) -> Vec<&'a LinuxSyscall> {
-        let rules = profile.syscalls().as_deref().unwrap_or_default();
-        rules.iter().filter(|rule| rule.names().iter().any(|other| other == name)).collect()
+        profile
+            .syscalls
+            .iter()
+            .filter(|rule| rule.names.iter().any(|other| other == name))
+            .collect()
     }
 
     fn unprivileged() -> LinuxSeccomp {
@@ -274,8 +276,8 @@ mod tests {
     #[test]
     fn what_no_rule_names_is_not_permitted() {
         let profile = unprivileged();
-        assert_eq!(profile.default_action(), LinuxSeccompAction::ScmpActErrno);
-        assert_eq!(profile.default_errno_ret(), Some(EPERM));
+        assert_eq!(profile.default_action, LinuxSeccompAction::Errno);
+        assert_eq!(profile.default_errno_ret, Some(EPERM));
         for name in ["mount", "unshare", "bpf", "keyctl", "add_key", "io_uring_setup", "kexec_load"]
         {
             assert!(named(&profile, name).is_empty(), "{name} is allowed");
@@ -297,11 +299,11 @@ mod tests {
         let profile = unprivileged();
         let rules = named(&profile, "clone");
         assert_eq!(rules.len(), 1);
-        let argument = rules[0].args().as_ref().expect("clone is judged by its flags")[0];
-        assert_eq!(argument.op(), LinuxSeccompOperator::ScmpCmpMaskedEq);
-        assert_eq!((argument.value(), argument.value_two()), (NAMESPACE_FLAGS, Some(0)));
+        let argument = rules[0].args[0];
+        assert_eq!(argument.op, LinuxSeccompOperator::MaskedEqual);
+        assert_eq!((argument.value, argument.value_two), (NAMESPACE_FLAGS, 0));
         let clone3 = named(&profile, "clone3");
-        assert_eq!(clone3[0].errno_ret(), Some(ENOSYS));
+        assert_eq!(clone3[0].errno_ret, Some(ENOSYS));
     }
 
     #[test]
@@ -310,8 +312,8 @@ mod tests {
         let profile = default_profile(Architecture::X86_64, &held);
         assert_eq!(named(&profile, "mount").len(), 1);
         let clone = named(&profile, "clone");
-        assert!(clone.iter().all(|rule| rule.args().is_none()));
-        assert!(named(&profile, "clone3").iter().all(|rule| rule.errno_ret().is_none()));
+        assert!(clone.iter().all(|rule| rule.args.is_empty()));
+        assert!(named(&profile, "clone3").iter().all(|rule| rule.errno_ret.is_none()));
     }
 
     #[test]
@@ -328,11 +330,11 @@ mod tests {
         let rules = named(&profile, "socket");
         let allowed = |family: u64| {
             rules.iter().any(|rule| {
-                let argument = rule.args().as_ref().expect("sockets are judged by family")[0];
-                match argument.op() {
-                    LinuxSeccompOperator::ScmpCmpLt => family < argument.value(),
-                    LinuxSeccompOperator::ScmpCmpEq => family == argument.value(),
-                    LinuxSeccompOperator::ScmpCmpGt => family > argument.value(),
+                let argument = rule.args[0];
+                match argument.op {
+                    LinuxSeccompOperator::Less => family < argument.value,
+                    LinuxSeccompOperator::Equal => family == argument.value,
+                    LinuxSeccompOperator::Greater => family > argument.value,
                     other => panic!("unexpected comparison {other:?}"),
                 }
             })

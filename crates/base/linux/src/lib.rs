@@ -10,12 +10,14 @@
 pub mod capability;
 pub mod cgroup;
 pub mod fs;
+pub mod label;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
 pub mod process;
 pub mod rooted;
+pub mod schedule;
 pub mod seal;
 pub mod seccomp;
 pub mod session;

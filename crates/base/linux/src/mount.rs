@@ -225,6 +225,39 @@ pub fn set_attributes(mount: BorrowedFd<'_>, recursive: bool, change: Change) ->
     )
 }
 
+/// Shows the owners of a detached mount, and with `recursive` of all below it, as the user
+/// namespace `map` maps them: who is `INSIDE` on the file system is `OUTSIDE` through the mount.
+///
+/// # Errors
+///
+/// `EINVAL` when a file system of it cannot be mapped, or the mount is attached already or mapped
+/// already; `EPERM` when the namespace maps nobody.
+pub fn map_ids(mount: BorrowedFd<'_>, recursive: bool, map: BorrowedFd<'_>) -> io::Result<()> {
+    mount_setattr(
+        mount,
+        recursive,
+        &libc::mount_attr {
+            attr_set: libc::MOUNT_ATTR_IDMAP,
+            attr_clr: 0,
+            propagation: 0,
+            userns_fd: u64::try_from(map.as_raw_fd()).map_err(io::Error::other)?,
+        },
+    )
+}
+
+/// Makes `directory` this process's `/`, and its working directory.
+///
+/// For a process that shares its mounts with others, whose root must stay; where it can,
+/// [`pivot_root`] leaves nothing of the old root behind.
+///
+/// # Errors
+///
+/// As `chroot`.
+pub fn change_root(directory: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::process::fchdir(directory)?;
+    Ok(rustix::process::chroot(".")?)
+}
+
 fn mount_setattr(
     mount: BorrowedFd<'_>,
     recursive: bool,

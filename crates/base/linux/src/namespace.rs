@@ -119,6 +119,45 @@ pub fn enter_of(process: BorrowedFd<'_>, kinds: Kinds) -> io::Result<()> {
     Ok(rustix::thread::move_into_thread_name_spaces(process, kinds)?)
 }
 
+/// A user namespace that maps ids by these lines: `INSIDE OUTSIDE COUNT`. Nobody is in it.
+///
+/// # Errors
+///
+/// When the kernel refuses the namespace or the maps.
+pub fn user_with(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
+    use crate::process::{self, Birth};
+    let (waits, release) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let birth = Birth { namespaces: Kinds::USER, ..Birth::default() };
+    let holder = process::start(birth, || {
+        // It holds the namespace open until it is ended.
+        let mut byte = [0; 1];
+        rustix::io::read(&waits, &mut byte).ok();
+    })?;
+    let made = write_maps(holder.pid(), uid_map, gid_map)
+        .and_then(|()| open_of(holder.pid(), Kinds::USER));
+    holder.destroy();
+    drop(release);
+    made
+}
+
+/// Maps the ids of a user namespace, through its first process.
+///
+/// # Errors
+///
+/// As the kernel answers, with the name of the map.
+pub fn write_maps(process: rustix::process::Pid, uid_map: &str, gid_map: &str) -> io::Result<()> {
+    for (file, map) in [("uid_map", uid_map), ("gid_map", gid_map)] {
+        let path = format!("/proc/{}/{file}", process.as_raw_nonzero());
+        let written = rustix::fs::open(&*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|file| rustix::io::write(&file, map.as_bytes()));
+        written.map_err(|errno| {
+            let source = io::Error::from(errno);
+            io::Error::new(source.kind(), format!("{file}: {source}"))
+        })?;
+    }
+    Ok(())
+}
+
 /// Gives the calling thread new namespaces.
 ///
 /// # Errors

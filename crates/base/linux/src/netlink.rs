@@ -17,7 +17,7 @@ mod message;
 mod route;
 
 pub use message::Message;
-pub use route::{Link, NewBridge, NewVeth, Route};
+pub use route::{Address, Link, NewBridge, NewVeth, Route};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;

@@ -14,6 +14,7 @@ mod syscalls;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use thiserror::Error;
 
@@ -34,6 +35,8 @@ pub enum Action {
     Trace(u16),
     /// The call is made and logged.
     Log,
+    /// Whoever listens decides.
+    Notify,
     /// The call is made.
     Allow,
 }
@@ -48,6 +51,7 @@ impl Action {
             Self::Errno(number) => 0x0005_0000 | u32::from(number),
             Self::Trace(number) => 0x7ff0_0000 | u32::from(number),
             Self::Log => 0x7ffc_0000,
+            Self::Notify => 0x7fc0_0000,
             Self::Allow => 0x7fff_0000,
         }
     }
@@ -149,6 +153,8 @@ pub struct Profile {
     pub log: bool,
     /// Do not turn on speculation mitigations for the sake of the filter.
     pub allow_speculation: bool,
+    /// Whoever waits for the listener's answer can only be killed.
+    pub wait_killable: bool,
 }
 
 /// Why a profile cannot be compiled.
@@ -181,6 +187,9 @@ pub struct Filter {
     instructions: Vec<Instruction>,
     flags: libc::c_ulong,
 }
+
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, since Linux 5.19.
+const WAIT_KILLABLE_RECEIVE: libc::c_ulong = 1 << 5;
 
 const MAX_INSTRUCTIONS: usize = 4096;
 
@@ -217,7 +226,19 @@ impl Profile {
         if self.allow_speculation {
             flags |= libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
         }
+        if self.notifies() {
+            flags |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+            if self.wait_killable {
+                flags |= WAIT_KILLABLE_RECEIVE;
+            }
+        }
         Ok(Filter { instructions, flags })
+    }
+
+    /// Whether some call is for a listener to decide.
+    pub fn notifies(&self) -> bool {
+        self.default == Action::Notify
+            || self.rules.iter().any(|rule| rule.action == Action::Notify)
     }
 
     /// Where each verdict starts to hold, by call number, for one architecture.
@@ -285,12 +306,13 @@ impl Filter {
         self.instructions.is_empty()
     }
 
-    /// Puts the calling thread, and every process it starts, under the filter for good.
+    /// Puts the calling thread, and every process it starts, under the filter for good. When
+    /// the profile leaves calls to a listener, this is what to listen at.
     ///
     /// # Errors
     ///
     /// `EACCES` without `no_new_privs` or CAP_SYS_ADMIN; as `seccomp` otherwise.
-    pub fn load(&self) -> io::Result<()> {
+    pub fn load(&self) -> io::Result<Option<OwnedFd>> {
         let program = libc::sock_fprog {
             len: libc::c_ushort::try_from(self.instructions.len()).map_err(io::Error::other)?,
             // The kernel only reads; the type has no const.
@@ -302,7 +324,16 @@ impl Filter {
         let answer = unsafe {
             libc::syscall(libc::SYS_seccomp, mode, self.flags, std::ptr::from_ref(&program))
         };
-        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if answer < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
+            return Ok(None);
+        }
+        let raw = i32::try_from(answer).map_err(io::Error::other)?;
+        // SAFETY: asked for a listener, the call answered its descriptor, which is new and
+        // owned by nothing else.
+        Ok(Some(unsafe { OwnedFd::from_raw_fd(raw) }))
     }
 }
 

@@ -11,6 +11,7 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const NLM_F_EXCL: u16 = 0x200;
@@ -28,6 +29,12 @@ const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const ADDRESS_HEADER: usize = 8;
+/// The address was given and not learned.
+const IFA_F_PERMANENT: u8 = 0x80;
+/// The address may be spoken to from anywhere.
+const RT_SCOPE_UNIVERSE: u8 = 0;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
@@ -81,6 +88,16 @@ pub struct NewVeth<'a> {
     pub peer_namespace: BorrowedFd<'a>,
     /// Largest packet of both, or the kernel's choice.
     pub mtu: Option<u32>,
+}
+
+/// An address of a link, as the kernel keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    family: u8,
+    prefix: u8,
+    local: Option<Vec<u8>>,
+    peer: Option<Vec<u8>>,
+    broadcast: Option<Vec<u8>>,
 }
 
 /// Where packets for some destinations go.
@@ -191,6 +208,57 @@ impl Socket {
         self.request(Message::new(RTM_DELLINK, 0, &link_header(link, 0, 0)))
     }
 
+    /// Moves a link into another namespace, where it has `name`.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when the name is taken there; what the kernel answers otherwise, such as
+    /// for a link that belongs to one namespace for good.
+    pub fn move_link(
+        &mut self,
+        link: u32,
+        namespace: BorrowedFd<'_>,
+        name: &str,
+    ) -> io::Result<()> {
+        let namespace = u32::try_from(namespace.as_raw_fd()).map_err(io::Error::other)?;
+        let mut request = Message::new(RTM_NEWLINK, 0, &link_header(link, 0, 0));
+        request.number(IFLA_NET_NS_FD, namespace).text(IFLA_IFNAME, name);
+        self.request(request)
+    }
+
+    /// The global addresses that a link was given, of both kinds.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn addresses(&mut self, link: u32) -> io::Result<Vec<Address>> {
+        let request = Message::new(RTM_GETADDR, NLM_F_DUMP, &[0; ADDRESS_HEADER]);
+        let mut found = Vec::new();
+        self.query(request, &mut |_, payload| found.extend(read_address(payload, link)))?;
+        Ok(found)
+    }
+
+    /// Gives a link an address that another, or the same one elsewhere, has had.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answers.
+    pub fn restore_address(&mut self, link: u32, address: &Address) -> io::Result<()> {
+        let mut fixed = vec![address.family, address.prefix, 0, RT_SCOPE_UNIVERSE];
+        fixed.extend_from_slice(&link.to_ne_bytes());
+        let mut request = Message::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &fixed);
+        for (kind, value) in [
+            (IFA_LOCAL, &address.local),
+            (IFA_ADDRESS, &address.peer),
+            (IFA_BROADCAST, &address.broadcast),
+        ] {
+            if let Some(value) = value {
+                request.bytes(kind, value);
+            }
+        }
+        self.request(request)
+    }
+
     /// Gives a link an address. Giving it the same one twice is no error.
     ///
     /// # Errors
@@ -259,6 +327,24 @@ fn read_link(payload: &[u8]) -> Option<Link> {
         master: number(IFLA_MASTER),
         mtu: number(IFLA_MTU),
         up: u32_at(payload, 8)? & IFF_UP != 0,
+    })
+}
+
+/// An address that moves with its link: global, and given for good.
+fn read_address(payload: &[u8], link: u32) -> Option<Address> {
+    let [family, prefix, flags, scope] = *payload.first_chunk::<4>()?;
+    let global = scope == RT_SCOPE_UNIVERSE && flags & IFA_F_PERMANENT != 0;
+    if !global || u32_at(payload, 4)? != link {
+        return None;
+    }
+    let attributes = payload.get(ADDRESS_HEADER..)?;
+    let bytes = |kind| attribute(attributes, kind).map(<[u8]>::to_vec);
+    Some(Address {
+        family,
+        prefix,
+        local: bytes(IFA_LOCAL),
+        peer: bytes(IFA_ADDRESS),
+        broadcast: bytes(IFA_BROADCAST),
     })
 }
 

@@ -53,6 +53,7 @@ fn profile(default: Action, rules: Vec<Rule>) -> Profile {
         rules,
         log: false,
         allow_speculation: false,
+        wait_killable: false,
     }
 }
 

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Dangling links followed while creating directories, as many as the kernel follows.
@@ -88,6 +88,17 @@ impl RootedDir {
     /// As `openat2`; `ELOOP` for a magic link.
     pub fn open_with(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         Ok(open_in(self.root.as_fd(), path, flags, mode)?)
+    }
+
+    /// Opens the file `name` of the root's own mount: no link, and nothing mounted over it.
+    ///
+    /// # Errors
+    ///
+    /// As `openat2`; `EXDEV` for a mount, `ELOOP` for a link.
+    pub fn open_own(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        let flags = flags | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat2(&self.root, name, flags, Mode::empty(), resolve)?)
     }
 
     /// A handle on what `path` leads to, fit for `*at` calls, `fstat` and mounting.
@@ -181,10 +192,17 @@ impl RootedDir {
         let directory = self.make_directories_following(parent, mode, links)?;
         match rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {
-                let made =
-                    open_in(directory.as_fd(), Path::new(name), directory_flags(), Mode::empty())?;
-                rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?;
-                Ok(made)
+                // Somebody may have put another in its place; a mount point at least, whose
+                // mode may be that of a directory of the host, is none we made.
+                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
+                let flags = directory_flags() | OFlags::CLOEXEC;
+                match rustix::fs::openat2(&directory, name, flags, Mode::empty(), resolve) {
+                    Ok(made) => {
+                        rustix::fs::fchmod(&made, Mode::from_raw_mode(mode))?;
+                        Ok(made)
+                    }
+                    Err(_) => self.directory(path),
+                }
             }
             Err(Errno::EXIST) => self.follow_dangling(&directory, path, name, mode, links),
             Err(error) => Err(error.into()),
@@ -238,6 +256,44 @@ impl Entry {
     /// As `fstatat`.
     pub fn stat(&self) -> io::Result<rustix::fs::Stat> {
         Ok(rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Makes a symbolic link of that name, unless something has it; whether it did.
+    ///
+    /// # Errors
+    ///
+    /// As `symlinkat`.
+    pub fn make_link(&self, points_to: &str) -> io::Result<bool> {
+        match rustix::fs::symlinkat(points_to, &self.directory, &self.name) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a device or a FIFO of that name, with `mode` less the umask; whether it did,
+    /// or something has the name.
+    ///
+    /// # Errors
+    ///
+    /// As `mknodat`.
+    pub fn make_node(&self, kind: FileType, mode: u32, device: Dev) -> io::Result<bool> {
+        let mode = Mode::from_raw_mode(mode);
+        match rustix::fs::mknodat(&self.directory, &self.name, kind, mode, device) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A handle on what has the name, even when that is a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// As `openat`.
+    pub fn handle(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())?)
     }
 
     /// Removes the file or link; a missing one is fine.

@@ -1,34 +1,36 @@
 //! Looking at containers, signalling, freezing, limiting and removing them.
 
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use carrack_linux::cgroup::{CgroupError, Stats};
 use carrack_linux::process;
+use carrack_linux::trusted::{self, TrustedDir};
 use carrack_oci::runtime as oci;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Pid;
 
-use crate::create::{read_spec, state_json};
+use crate::create::{kept_spec, state_json};
 use crate::error::{ControlError, DeleteError, StateError};
 use crate::hooks;
 use crate::id::ContainerId;
-use crate::state::{CONFIG, Record, State, Status};
+use crate::state::{Record, State, Status};
 use crate::{Runtime, plan};
 
 /// How long a killed process may take to go.
 const DEATH_TIME: Duration = Duration::from_secs(10);
 
 pub(crate) fn state(runtime: &Runtime, id: &ContainerId) -> Result<State, StateError> {
-    let record = runtime.record(id)?;
-    state_of(runtime, &record, id)
+    let directory = runtime.directory(id)?;
+    state_of(&directory, &Record::read(&directory, id)?, id)
 }
 
-fn state_of(runtime: &Runtime, record: &Record, id: &ContainerId) -> Result<State, StateError> {
-    let mut state = record.state(&runtime.directory(id), id)?;
+pub(crate) fn state_of(
+    directory: &TrustedDir,
+    record: &Record,
+    id: &ContainerId,
+) -> Result<State, StateError> {
+    let mut state = record.state(directory, id)?;
     let frozen = || Runtime::group(record).and_then(|group| group.is_frozen()).unwrap_or(false);
     if state.status == Status::Running && frozen() {
         state.status = Status::Paused;
@@ -37,15 +39,10 @@ fn state_of(runtime: &Runtime, record: &Record, id: &ContainerId) -> Result<Stat
 }
 
 pub(crate) fn list(runtime: &Runtime) -> Result<Vec<State>, StateError> {
-    let entries = match fs::read_dir(&runtime.root) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(StateError::Record { path: runtime.root.clone(), source }),
-    };
-    let mut ids: Vec<ContainerId> = entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
+    let names = trusted::names(&runtime.root)
+        .map_err(|source| StateError::Record { path: runtime.root.clone(), source })?;
+    let mut ids: Vec<ContainerId> =
+        names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
     ids.sort();
     Ok(ids.iter().filter_map(|id| state(runtime, id).ok()).collect())
 }
@@ -56,8 +53,9 @@ fn find(
     id: &ContainerId,
     attempt: &'static str,
 ) -> Result<(Record, State), ControlError> {
-    let found = runtime.record(id).and_then(|record| {
-        let state = state_of(runtime, &record, id)?;
+    let found = runtime.directory(id).and_then(|directory| {
+        let record = Record::read(&directory, id)?;
+        let state = state_of(&directory, &record, id)?;
         Ok((record, state))
     });
     found.map_err(|source| ControlError::State { attempt, source })
@@ -105,21 +103,25 @@ pub(crate) fn kill(
 }
 
 pub(crate) fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result<(), DeleteError> {
-    let directory = runtime.directory(id);
-    let record = match runtime.record(id) {
+    let directory = match runtime.directory(id) {
+        Err(StateError::NotFound { .. }) if force => return Ok(()),
+        opened => opened?,
+    };
+    let record = match Record::read(&directory, id) {
         Ok(record) => record,
         // Killed while it was making its very first file.
-        Err(StateError::NotFound { .. }) if force => return remove_directory(&directory),
+        Err(StateError::NotFound { .. }) if force => return remove_directory(directory),
         Err(error) => return Err(error.into()),
     };
-    let state = state_of(runtime, &record, id)?;
+    let state = state_of(&directory, &record, id)?;
     if state.status != Status::Stopped && !force {
         return Err(DeleteError::NotStopped { id: id.to_string(), status: state.status });
     }
     let group = Runtime::group(&record)?;
-    if let Some((pid, pidfd)) =
-        record.open().map_err(|source| StateError::Record { path: directory.clone(), source })?
-    {
+    let opened = record
+        .open()
+        .map_err(|source| StateError::Record { path: directory.path().to_owned(), source })?;
+    if let Some((pid, pidfd)) = opened {
         end(id, pid, &pidfd, state.status == Status::Paused, || group.thaw())?;
     }
     if group.exists() {
@@ -127,7 +129,7 @@ pub(crate) fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result
         group.delete()?;
     }
     run_poststop(&record, &directory);
-    remove_directory(&directory)
+    remove_directory(directory)
 }
 
 /// Kills the first process and waits until it is gone.
@@ -153,8 +155,8 @@ fn end(
 }
 
 /// The container is gone whatever these hooks say, so their failures have no one to stop.
-fn run_poststop(record: &Record, directory: &Path) {
-    if let Ok((spec, _)) = read_spec(&directory.join(CONFIG)) {
+fn run_poststop(record: &Record, directory: &TrustedDir) {
+    if let Ok(spec) = kept_spec(directory) {
         let state = state_json(record, "stopped", None);
         for hook in spec.hooks.poststop {
             hooks::run("poststop", std::slice::from_ref(&hook), &state).ok();
@@ -162,12 +164,9 @@ fn run_poststop(record: &Record, directory: &Path) {
     }
 }
 
-fn remove_directory(directory: &Path) -> Result<(), DeleteError> {
-    match fs::remove_dir_all(directory) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(DeleteError::Remove { path: directory.to_owned(), source }),
-    }
+fn remove_directory(directory: TrustedDir) -> Result<(), DeleteError> {
+    let path = directory.path().to_owned();
+    directory.remove_all().map_err(|source| DeleteError::Remove { path, source })
 }
 
 pub(crate) fn pause(runtime: &Runtime, id: &ContainerId) -> Result<(), ControlError> {

@@ -1,18 +1,17 @@
 //! Making a container, and letting it go.
 
-use std::fs::{self, DirBuilder};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use carrack_linux::cgroup::{Group, Layout};
 use carrack_linux::namespace::Kinds;
 use carrack_linux::process::{self, Birth, Child};
+use carrack_linux::procfs::Proc;
 use carrack_linux::socket;
+use carrack_linux::trusted::{self, TrustedDir};
 use carrack_oci::runtime as oci;
-use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
 use crate::channel::{Channel, Message};
@@ -33,7 +32,7 @@ fn host(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> CreateError {
 }
 
 /// A configuration, with the bytes it was read from.
-pub(crate) fn read_spec(path: &Path) -> Result<(oci::Spec, Vec<u8>), SpecError> {
+fn read_spec(path: &Path) -> Result<(oci::Spec, Vec<u8>), SpecError> {
     let bytes = carrack_linux::fs::read_bounded(path, MAX_CONFIG)
         .map_err(|source| SpecError::Read { path: path.to_owned(), source })?;
     let spec = serde_json::from_slice(&bytes)
@@ -41,17 +40,26 @@ pub(crate) fn read_spec(path: &Path) -> Result<(oci::Spec, Vec<u8>), SpecError> 
     Ok((spec, bytes))
 }
 
+/// The configuration a container was made from.
+pub(crate) fn kept_spec(directory: &TrustedDir) -> Result<oci::Spec, SpecError> {
+    let path = || directory.path().join(CONFIG);
+    let bytes = directory
+        .read(CONFIG, MAX_CONFIG)
+        .map_err(|source| SpecError::Read { path: path(), source })?;
+    serde_json::from_slice(&bytes).map_err(|source| SpecError::Parse { path: path(), source })
+}
+
 pub(crate) fn create(
     runtime: &Runtime,
     request: CreateRequest<'_>,
 ) -> Result<Created, CreateError> {
-    let bundle = fs::canonicalize(request.bundle)
+    let bundle = trusted::canonical(request.bundle)
         .map_err(host(format!("opening the bundle {}", request.bundle.display())))?;
     let (spec, bytes) = read_spec(&bundle.join(CONFIG))?;
     let plan = plan::plan(&spec, &bundle, request.id.as_str())?;
     let layout = Layout::detect()?;
     let group = Group::new(layout.clone(), &plan.cgroup)?;
-    let directory = Directory::make(runtime, request.id)?;
+    let directory = make_directory(runtime, request.id)?;
     let mut making = Making {
         record: record(&plan, request.id, &bundle),
         hooks: spec.hooks,
@@ -61,8 +69,11 @@ pub(crate) fn create(
         group,
         directory,
     };
-    making.directory.keep_config(&bytes)?;
-    making.record.write(&making.directory.path)?;
+    making
+        .directory
+        .create(CONFIG, &bytes)
+        .map_err(host(format!("keeping {CONFIG} in {}", making.directory.path().display())))?;
+    making.record.write(&making.directory)?;
     match making.run(request) {
         Ok(created) => Ok(created),
         Err(error) => {
@@ -88,36 +99,12 @@ fn record(plan: &Plan, id: &ContainerId, bundle: &Path) -> Record {
 }
 
 /// The container's own directory below the state root.
-struct Directory {
-    path: PathBuf,
-    handle: OwnedFd,
-}
-
-impl Directory {
-    fn make(runtime: &Runtime, id: &ContainerId) -> Result<Self, CreateError> {
-        let path = runtime.directory(id);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&runtime.root)
-            .map_err(host(format!("making the state directory {}", runtime.root.display())))?;
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(CreateError::Exists { id: id.to_string() });
-            }
-            Err(error) => return Err(host(format!("making {}", path.display()))(error)),
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = rustix::fs::open(&path, flags, Mode::empty())
-            .map_err(|error| host(format!("opening {}", path.display()))(error.into()))?;
-        Ok(Self { path, handle })
-    }
-
-    fn keep_config(&self, bytes: &[u8]) -> Result<(), CreateError> {
-        let path = self.path.join(CONFIG);
-        fs::write(&path, bytes).map_err(host(format!("writing {}", path.display())))
-    }
+fn make_directory(runtime: &Runtime, id: &ContainerId) -> Result<TrustedDir, CreateError> {
+    let path = runtime.root.join(id.as_str());
+    TrustedDir::make(path.clone()).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => CreateError::Exists { id: id.to_string() },
+        _ => host(format!("making the state directory {}", path.display()))(error),
+    })
 }
 
 /// A container half made, with what is needed to unmake it.
@@ -127,7 +114,7 @@ struct Making {
     layout: Layout,
     group: Group,
     group_is_ours: bool,
-    directory: Directory,
+    directory: TrustedDir,
     record: Record,
 }
 
@@ -150,7 +137,7 @@ impl Making {
             .transpose()
             .map_err(host("keeping the init program"))?;
         let prepared = Prepared::new(&self.plan, &self.layout, &self.group, streams, init)?;
-        let listener = socket::listen_in(self.directory.handle.as_fd(), START_SOCKET.as_ref())
+        let listener = socket::listen_in(self.directory.as_fd(), START_SOCKET.as_ref())
             .map_err(host("making the socket the container waits at"))?;
         let listener = OwnedFd::from(listener);
         let (ours, theirs) = Channel::pair().map_err(host("making a socket"))?;
@@ -237,7 +224,7 @@ impl Making {
         let pid = child.pid();
         let started = process::start_time(pid).ok_or_else(|| died(child))?;
         self.record.process = Some(RecordedProcess { pid: pid.as_raw_nonzero().get(), started });
-        self.record.write(&self.directory.path)?;
+        self.record.write(&self.directory)?;
         if let Some(path) = pid_file {
             crate::write_pid_file(path, pid)
                 .map_err(host(format!("writing {}", path.display())))?;
@@ -246,9 +233,9 @@ impl Making {
     }
 
     fn map_ids(&self, pid: Pid) -> Result<(), CreateError> {
+        let proc = Proc::mounted().map_err(host("opening /proc to map ids"))?;
         for (file, map) in [("uid_map", &self.plan.uid_map), ("gid_map", &self.plan.gid_map)] {
-            let path = format!("/proc/{}/{file}", pid.as_raw_nonzero());
-            write_once(&path, map).map_err(host(format!("mapping ids ({file})")))?;
+            proc.write_of(pid, file, map).map_err(host(format!("mapping ids ({file})")))?;
         }
         Ok(())
     }
@@ -274,12 +261,12 @@ impl Making {
     }
 
     /// Takes everything away again; the error that led here is the one to report.
-    fn undo(&self) {
+    fn undo(self) {
         if self.group_is_ours {
             self.group.kill_all().ok();
             self.group.delete().ok();
         }
-        fs::remove_dir_all(&self.directory.path).ok();
+        self.directory.remove_all().ok();
     }
 }
 
@@ -293,15 +280,12 @@ fn died(child: &Child) -> CreateError {
 
 /// Leaves a score that is right already alone: lowering it takes privilege.
 pub(crate) fn adjust_oom_score(pid: Pid, score: i32) -> io::Result<()> {
-    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
-    if fs::read_to_string(&path)?.trim() == score.to_string() {
+    const FILE: &str = "oom_score_adj";
+    let (proc, score) = (Proc::mounted()?, score.to_string());
+    if proc.read_of(pid, FILE)?.trim() == score {
         return Ok(());
     }
-    write_once(&path, &score.to_string())
-}
-
-fn write_once(path: &str, text: &str) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+    proc.write_of(pid, FILE, &score)
 }
 
 /// The state as hooks are told.
@@ -322,8 +306,8 @@ pub(crate) fn state_json(record: &Record, status: &str, pid: Option<Pid>) -> Str
 }
 
 pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartError> {
-    let directory = runtime.directory(id);
-    let record = runtime.record(id)?;
+    let directory = runtime.directory(id)?;
+    let record = Record::read(&directory, id)?;
     let state = record.state(&directory, id)?;
     if state.status != Status::Created {
         return Err(StartError::NotCreated { id: id.to_string(), status: state.status });
@@ -336,7 +320,7 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
     if !answer.is_empty() {
         return Err(StartError::Inside(Failure::decode(&answer)));
     }
-    let (spec, _) = read_spec(&directory.join(CONFIG))?;
+    let spec = kept_spec(&directory)?;
     let hooks = &spec.hooks;
     if !hooks.poststart.is_empty() {
         hooks::run("poststart", &hooks.poststart, &state_json(&record, "running", state.pid))?;
@@ -345,13 +329,11 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
 }
 
 /// Knocks; silence means that the program runs.
-fn ask_to_start(directory: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let handle = rustix::fs::open(directory, flags, Mode::empty())?;
-    let mut socket = socket::connect_in(handle.as_fd(), START_SOCKET.as_ref())?;
+fn ask_to_start(directory: &TrustedDir) -> io::Result<Vec<u8>> {
+    let mut socket = socket::connect_in(directory.as_fd(), START_SOCKET.as_ref())?;
     socket.write_all(b"s")?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;
-    fs::remove_file(directory.join(START_SOCKET))?;
+    directory.remove(START_SOCKET)?;
     Ok(answer)
 }

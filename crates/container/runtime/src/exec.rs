@@ -6,16 +6,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use carrack_linux::cgroup::{Group, Version};
 use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::process::{self, Birth, Child};
+use carrack_linux::trusted::TrustedDir;
 use rustix::process::Pid;
 
 use crate::channel::{Channel, Message};
-use crate::create::{adjust_oom_score, read_spec};
+use crate::create::{adjust_oom_score, kept_spec};
 use crate::error::{ExecError, SpecError};
 use crate::id::ContainerId;
 use crate::inside::{Newcomer, rlimit};
 use crate::joined::Joined;
 use crate::plan::{self, ProcessPlan};
-use crate::state::{CONFIG, Status};
+use crate::state::{Record, Status};
 use crate::stdio::Streams;
 use crate::{ExecRequest, Executed, Runtime, control};
 
@@ -29,15 +30,16 @@ pub(crate) fn exec(
     id: &ContainerId,
     request: ExecRequest<'_>,
 ) -> Result<Executed, ExecError> {
-    let record = runtime.record(id)?;
-    let state = control::state(runtime, id)?;
+    let directory = runtime.directory(id)?;
+    let record = Record::read(&directory, id)?;
+    let state = control::state_of(&directory, &record, id)?;
     let not_running = || ExecError::NotRunning { id: id.to_string(), status: state.status };
     if !matches!(state.status, Status::Running | Status::Created) {
         return Err(not_running());
     }
     let opened = record.open().map_err(host("opening the first process"))?;
     let (first, pidfd) = opened.ok_or_else(not_running)?;
-    let process = plan_process(runtime, id, &request)?;
+    let process = plan_process(&directory, &request)?;
     let streams = request
         .stdio
         .into_streams(process.terminal)
@@ -61,11 +63,10 @@ pub(crate) fn exec(
 
 /// With the container's own seccomp profile, which holds for whatever runs in it.
 fn plan_process(
-    runtime: &Runtime,
-    id: &ContainerId,
+    directory: &TrustedDir,
     request: &ExecRequest<'_>,
 ) -> Result<ProcessPlan, ExecError> {
-    let (spec, _) = read_spec(&runtime.directory(id).join(CONFIG))?;
+    let spec = kept_spec(directory)?;
     let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let plan = plan::plan_process(request.process, seccomp)?;
     plan.ok_or_else(|| ExecError::Spec(SpecError::Refused(Vec::new())))

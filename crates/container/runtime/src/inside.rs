@@ -21,7 +21,6 @@ use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::rooted::RootedDir;
 use carrack_linux::{process, seccomp};
 use carrack_oci::runtime as oci;
-use rustix::fs::{Mode, OFlags};
 
 use crate::channel::{Channel, Message};
 use crate::failure::{Attempt, Failure};
@@ -102,11 +101,10 @@ impl Inside<'_> {
 
     /// Puts the root file system onto `/`. We still stand below it, at the host's root.
     fn attach_root(&self) -> Result<RootedDir, Failure> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let host = rustix::fs::open("/", flags, Mode::empty()).attempt(|| "opening /".into())?;
+        let host = RootedDir::open(Path::new("/")).attempt(|| "opening /".into())?;
         let root =
             self.prepared.root.try_clone().attempt(|| "keeping the root file system".into())?;
-        mount::attach(root.as_fd(), host.as_fd())
+        mount::attach(root.as_fd(), host.root())
             .attempt(|| "mounting the root file system".into())?;
         Ok(RootedDir::from_fd(root))
     }
@@ -378,5 +376,7 @@ impl Finish<'_> {
 }
 
 fn load_filter(filter: Option<&seccomp::Filter>) -> Result<(), Failure> {
-    filter.map_or(Ok(()), |filter| filter.load().attempt(|| "loading the seccomp filter".into()))
+    filter.map_or(Ok(()), |filter| {
+        filter.load().map(drop).attempt(|| "loading the seccomp filter".into())
+    })
 }

@@ -34,6 +34,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use carrack_linux::cgroup::{Group, Layout};
+use carrack_linux::trusted::TrustedDir;
 use carrack_oci::runtime as oci;
 use rustix::process::Pid;
 
@@ -245,12 +246,13 @@ impl Runtime {
         control::update(self, id, resources)
     }
 
-    fn directory(&self, id: &ContainerId) -> PathBuf {
-        self.root.join(id.as_str())
-    }
-
-    fn record(&self, id: &ContainerId) -> Result<Record, StateError> {
-        Record::read(&self.directory(id), id)
+    /// Where everything about a container is kept.
+    fn directory(&self, id: &ContainerId) -> Result<TrustedDir, StateError> {
+        let path = self.root.join(id.as_str());
+        TrustedDir::open(path.clone()).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StateError::NotFound { id: id.to_string() },
+            _ => StateError::Record { path, source },
+        })
     }
 
     fn group(record: &Record) -> Result<Group, carrack_linux::cgroup::CgroupError> {

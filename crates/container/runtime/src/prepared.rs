@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use carrack_linux::cgroup::{Group, Hierarchy, Layout};
 use carrack_linux::mount::{self, Change, Propagation};
-use rustix::fs::{FileType, Mode, OFlags};
+use carrack_linux::trusted;
+use rustix::fs::FileType;
 
 use crate::error::CreateError;
-use crate::plan::{MountPlan, MountSource, Plan};
+use crate::plan::{DevicePlan, MountPlan, MountSource, Plan};
 use crate::stdio::Streams;
 
 /// Descriptors, and nothing that would have to be looked up.
@@ -67,13 +68,9 @@ impl Prepared {
     }
 }
 
-fn handle(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty())?)
-}
-
 fn root(plan: &Plan) -> Result<OwnedFd, CreateError> {
     let path = plan.rootfs.display();
-    let directory = handle(&plan.rootfs, OFlags::DIRECTORY)
+    let directory = trusted::directory(&plan.rootfs)
         .map_err(host(format!("opening the root file system {path} (root.path)")))?;
     let tree = mount::clone_tree(directory.as_fd(), true)
         .map_err(host(format!("copying the mount of the root file system {path}")))?;
@@ -95,7 +92,7 @@ fn detach_from_host(tree: &OwnedFd, asked: Option<(Propagation, bool)>) -> io::R
 fn bind(planned: &MountPlan) -> Result<Option<Bind>, CreateError> {
     let MountSource::Bind { path, recursive } = &planned.source else { return Ok(None) };
     let shown = path.display();
-    let source = handle(path, OFlags::empty()).map_err(host(format!(
+    let source = trusted::handle(path).map_err(host(format!(
         "opening {shown}, the source of the mount at {}",
         planned.destination.display()
     )))?;
@@ -128,28 +125,30 @@ fn set(tree: &OwnedFd, recursive: bool, change: Change) -> io::Result<()> {
 /// The host's, and really that: the container's own could be a link to anything
 /// (CVE-2025-31133).
 fn null() -> Result<OwnedFd, CreateError> {
-    let path = Path::new("/dev/null");
-    let open = || -> io::Result<OwnedFd> {
-        let file = handle(path, OFlags::NOFOLLOW)?;
-        let stat = rustix::fs::fstat(&file)?;
-        let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-            && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (1, 3);
-        if !is_null {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not the null device"));
-        }
-        mount::clone_tree(file.as_fd(), false)
-    };
-    open().map_err(host("opening the host's /dev/null"))
+    device(Path::new("/dev/null"), FileType::CharacterDevice, 1, 3)
+        .map_err(host("opening the host's /dev/null"))
+}
+
+/// A device of the host, if what has its name is that device.
+fn device(path: &Path, kind: FileType, major: u32, minor: u32) -> io::Result<OwnedFd> {
+    let node = trusted::handle_nofollow(path)?;
+    let stat = rustix::fs::fstat(&node)?;
+    let number = rustix::fs::makedev(major, minor);
+    if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_rdev != number {
+        let message = format!("it is not the device {major}:{minor}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    mount::clone_tree(node.as_fd(), false)
 }
 
 fn host_devices(plan: &Plan) -> Result<Vec<(PathBuf, OwnedFd)>, CreateError> {
     let devices = plan.devices.iter().filter(|device| device.kind != FileType::Fifo);
     devices
-        .map(|device| {
-            let open = || mount::clone_tree(handle(&device.path, OFlags::NOFOLLOW)?.as_fd(), false);
-            let tree =
-                open().map_err(host(format!("opening the host's {}", device.path.display())))?;
-            Ok((device.path.clone(), tree))
+        .map(|wanted| {
+            let DevicePlan { path, kind, major, minor, .. } = wanted;
+            let tree = device(path, *kind, *major, *minor)
+                .map_err(host(format!("opening the host's {}", path.display())))?;
+            Ok((path.clone(), tree))
         })
         .collect()
 }
@@ -170,7 +169,7 @@ fn hierarchies(
         if own {
             return Ok((hierarchy.clone(), None));
         }
-        let tree = handle(&directory, OFlags::DIRECTORY)
+        let tree = trusted::directory(&directory)
             .and_then(|handle| mount::clone_tree(handle.as_fd(), false))
             .map_err(host(format!("opening control group {}", directory.display())))?;
         Ok((hierarchy.clone(), Some(tree)))

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use carrack_linux::{fs, process};
+use carrack_linux::process;
+use carrack_linux::trusted::TrustedDir;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -95,9 +96,9 @@ pub(crate) const START_SOCKET: &str = "start.sock";
 pub(crate) const MAX_CONFIG: u64 = 16 << 20;
 
 impl Record {
-    pub(crate) fn read(directory: &Path, id: &ContainerId) -> Result<Self, StateError> {
-        let path = directory.join(RECORD);
-        let bytes = match fs::read_bounded(&path, MAX_CONFIG) {
+    pub(crate) fn read(directory: &TrustedDir, id: &ContainerId) -> Result<Self, StateError> {
+        let path = directory.path().join(RECORD);
+        let bytes = match directory.read(RECORD, MAX_CONFIG) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StateError::NotFound { id: id.to_string() });
@@ -108,11 +109,10 @@ impl Record {
             .map_err(|error| StateError::Record { path, source: error.into() })
     }
 
-    pub(crate) fn write(&self, directory: &Path) -> Result<(), StateError> {
-        let path = directory.join(RECORD);
-        let failed = |source| StateError::Record { path: path.clone(), source };
+    pub(crate) fn write(&self, directory: &TrustedDir) -> Result<(), StateError> {
+        let failed = |source| StateError::Record { path: directory.path().join(RECORD), source };
         let bytes = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
-        fs::replace(&path, &bytes, 0o600).map_err(failed)
+        directory.replace(RECORD, &bytes).map_err(failed)
     }
 
     /// The first process, as long as it has not ended.
@@ -123,14 +123,18 @@ impl Record {
     }
 
     /// The state without looking at the freezer.
-    pub(crate) fn state(&self, directory: &Path, id: &ContainerId) -> Result<State, StateError> {
+    pub(crate) fn state(
+        &self,
+        directory: &TrustedDir,
+        id: &ContainerId,
+    ) -> Result<State, StateError> {
         let process = self
             .open()
-            .map_err(|source| StateError::Record { path: directory.join(RECORD), source })?;
+            .map_err(|source| StateError::Record { path: directory.path().join(RECORD), source })?;
         let status = match (&process, self.process) {
             (None, None) => Status::Creating,
             (None, Some(_)) => Status::Stopped,
-            (Some(_), _) if directory.join(START_SOCKET).exists() => Status::Created,
+            (Some(_), _) if directory.has(START_SOCKET) => Status::Created,
             (Some(_), _) => Status::Running,
         };
         Ok(State {

@@ -1,7 +1,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags};
+use carrack_linux::trusted;
 
 /// What a process gets as standard input, output and error.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Streams {
     fn new(stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
         let stdin = match stdin {
             Some(stdin) => stdin,
-            None => rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+            None => trusted::empty_input()?,
         };
         Ok(Self(Some([stdin, stdout, stderr])))
     }

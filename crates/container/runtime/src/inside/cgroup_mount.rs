@@ -87,9 +87,6 @@ fn tree(
 /// `cpu` for `cpu,cpuacct`.
 fn alias(root: &RootedDir, path: &Path, name: &str) -> Result<(), Failure> {
     let attempt = || format!("linking {}", path.display());
-    let entry = root.entry(path).attempt(attempt)?;
-    match rustix::fs::symlinkat(name, &entry.directory, &entry.name) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(error) => Err(Failure::new(attempt(), &error.into())),
-    }
+    root.entry(path).and_then(|entry| entry.make_link(name)).attempt(attempt)?;
+    Ok(())
 }

@@ -3,10 +3,10 @@ use std::path::Path;
 
 use carrack_linux::mount;
 use carrack_linux::rooted::RootedDir;
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Gid, OFlags, Uid};
 use rustix::pty::OpenptFlags;
 
-use super::mounts::target;
+use super::mounts::target_outside_proc;
 use crate::failure::{Attempt, Failure};
 use crate::plan::ProcessPlan;
 
@@ -25,7 +25,7 @@ pub(super) struct Terminal {
 /// (CVE-2025-52565).
 pub(super) fn open(root: &RootedDir, process: &ProcessPlan) -> Result<Terminal, Failure> {
     let terminal = open_pair(root, process)?;
-    let console = target(root, Path::new("/dev/console"), false)?;
+    let console = target_outside_proc(root, Path::new("/dev/console"))?;
     mount::clone_tree(terminal.peer.as_fd(), false)
         .and_then(|tree| mount::attach(tree.as_fd(), console.as_fd()))
         .attempt(|| "binding the terminal to /dev/console".into())?;
@@ -35,14 +35,14 @@ pub(super) fn open(root: &RootedDir, process: &ProcessPlan) -> Result<Terminal, 
 /// A terminal of the container's own `/dev/pts`.
 pub(super) fn open_pair(root: &RootedDir, process: &ProcessPlan) -> Result<Terminal, Failure> {
     let flags = OFlags::RDWR | OFlags::NOCTTY;
-    let path = Path::new("/dev/pts/ptmx");
-    let master = root
-        .open_with(path, flags, Mode::empty())
-        .attempt(|| "opening /dev/pts/ptmx (process.terminal needs a mount of devpts)".into())?;
-    let kind = rustix::fs::fstatfs(&master).attempt(|| "looking at /dev/pts/ptmx".into())?;
+    let attempt = || "opening /dev/pts/ptmx (process.terminal needs a mount of devpts)".into();
+    // Looked at before anything is opened: opening some devices has an effect.
+    let terminals = root.subdirectory(Path::new("/dev/pts")).attempt(attempt)?;
+    let kind = rustix::fs::fstatfs(terminals.root()).attempt(|| "looking at /dev/pts".into())?;
     if kind.f_type != DEVPTS {
         return Err(Failure::refused("opening /dev/pts/ptmx", "it is not the kernel's"));
     }
+    let master = terminals.open_own("ptmx", flags).attempt(attempt)?;
     rustix::pty::unlockpt(&master).attempt(|| "unlocking the terminal".into())?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let peer =

@@ -2,15 +2,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use carrack_linux::mount::{self, Attributes, Change, Filesystem};
+use carrack_linux::procfs;
 use carrack_linux::rooted::RootedDir;
 use rustix::fs::FileType;
 
 use crate::failure::{Attempt, Failure};
 use crate::plan::{MountPlan, MountSource};
 use crate::prepared::Bind;
-
-/// The magic number of `/proc`.
-const PROC: i64 = 0x9fa0;
 
 /// Files below `/proc` that callers replace by ones made for the container.
 const REPLACEABLE: [&str; 12] = [
@@ -50,6 +48,7 @@ pub(super) fn mount(
         }
     };
     refuse_proc(&target, planned)?;
+    refuse_false_proc(&tree, planned)?;
     mount::attach(tree.as_fd(), target.as_fd()).attempt(|| format!("mounting {shown}"))
 }
 
@@ -62,6 +61,17 @@ pub(super) fn target(
     let made =
         if is_directory { root.make_directories(path, 0o755) } else { root.make_file(path, 0o644) };
     made.attempt(|| format!("making the mount point {}", path.display()))
+}
+
+/// As [`target`], for what is never wanted in `/proc`, where a link of the image may lead
+/// (CVE-2025-52565).
+pub(super) fn target_outside_proc(root: &RootedDir, path: &Path) -> Result<OwnedFd, Failure> {
+    let place = target(root, path, false)?;
+    if procfs::is_proc(&place).attempt(|| format!("looking at {}", path.display()))? {
+        let hint = "the image leads it into /proc";
+        return Err(Failure::refused(format!("mounting {}", path.display()), hint));
+    }
+    Ok(place)
 }
 
 /// `/proc` and `/sys` must be where the kernel's own paths expect them.
@@ -89,12 +99,22 @@ fn refuse_proc(target: &OwnedFd, planned: &MountPlan) -> Result<(), Failure> {
         return Ok(());
     }
     let shown = planned.destination.display();
-    let kind = rustix::fs::fstatfs(target).attempt(|| format!("looking at {shown}"))?;
-    if kind.f_type == PROC {
+    if procfs::is_proc(target).attempt(|| format!("looking at {shown}"))? {
         let hint = "it leads into /proc, where only a few files may be replaced";
         return Err(Failure::refused(format!("mounting {shown}"), hint));
     }
     Ok(())
+}
+
+/// Programs, and an image's libraries, believe what `/proc` says; a volume there lies
+/// (CVE-2019-16884).
+fn refuse_false_proc(tree: &OwnedFd, planned: &MountPlan) -> Result<(), Failure> {
+    if planned.destination != Path::new("/proc")
+        || procfs::is_proc(tree).attempt(|| "looking at the mount for /proc".into())?
+    {
+        return Ok(());
+    }
+    Err(Failure::refused("mounting /proc", "only a proc file system may be mounted there"))
 }
 
 fn new(

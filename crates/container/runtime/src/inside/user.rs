@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use carrack_linux::capability;
-use carrack_linux::mount::{Attributes, Filesystem};
 use carrack_linux::process;
+use carrack_linux::procfs::Proc;
 use carrack_linux::rooted::RootedDir;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -39,24 +39,10 @@ pub(super) fn write_sysctls(sysctls: &BTreeMap<String, String>) -> Result<(), Fa
     if sysctls.is_empty() {
         return Ok(());
     }
-    let proc = Filesystem::open("proc")
-        .and_then(|filesystem| {
-            filesystem.mount(Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC)
-        })
-        .attempt(|| "mounting a /proc for settings".into())?;
-    let proc = RootedDir::from_fd(proc);
-    for (path, value) in sysctls {
-        let attempt = || format!("setting {path} to {value:?}");
-        let file = proc
-            .open_with(
-                &Path::new("sys").join(path),
-                OFlags::WRONLY | OFlags::NOFOLLOW,
-                Mode::empty(),
-            )
-            .attempt(attempt)?;
-        rustix::io::write(&file, value.as_bytes()).attempt(attempt)?;
-    }
-    Ok(())
+    let proc = Proc::private().attempt(|| "mounting a /proc for settings".into())?;
+    sysctls.iter().try_for_each(|(path, value)| {
+        proc.write(&format!("sys/{path}"), value).attempt(|| format!("setting {path} to {value:?}"))
+    })
 }
 
 pub(super) fn set_rlimits(limits: &[Rlimit]) -> Result<(), Failure> {

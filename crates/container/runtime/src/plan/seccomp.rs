@@ -28,6 +28,7 @@ pub(super) fn compile(
             .collect(),
         log: has_flag(seccomp, oci::LinuxSeccompFlag::Log),
         allow_speculation: has_flag(seccomp, oci::LinuxSeccompFlag::SpeculationAllow),
+        wait_killable: has_flag(seccomp, oci::LinuxSeccompFlag::WaitKillableReceive),
     };
     if !seccomp.listener_path.as_os_str().is_empty() {
         problems.add("linux.seccomp.listenerPath", "is not supported; remove it");

@@ -17,7 +17,8 @@ mod device;
 mod error;
 mod layout;
 mod limits;
-mod stats;
+mod oom;
+pub mod stats;
 mod v1;
 mod v2;
 
@@ -34,6 +35,7 @@ pub use device::{DeviceAccess, DeviceKind, DeviceRule};
 pub use error::CgroupError;
 pub use layout::{Hierarchy, Layout, Version};
 pub use limits::{Cpu, DeviceRate, DeviceWeight, Io, Limits, Memory};
+pub use oom::{OomEvents, OomWatch};
 pub use stats::Stats;
 
 /// Attempts to remove a group whose last process is still being taken down.
@@ -339,6 +341,18 @@ impl Group {
         match self.layout.version() {
             Version::One => stats::read_v1(|controller| self.directory_of(controller).ok()),
             Version::Two => stats::read_v2(&self.unified_directory()),
+        }
+    }
+
+    /// Starts watching for the group running out of memory.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Unsupported`] without the memory controller.
+    pub fn watch_oom(&self) -> Result<OomWatch, CgroupError> {
+        match self.layout.version() {
+            Version::One => OomWatch::one(&self.directory_of("memory")?),
+            Version::Two => OomWatch::two(&self.unified_directory()),
         }
     }
 

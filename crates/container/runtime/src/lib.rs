@@ -38,7 +38,7 @@ use carrack_linux::trusted::TrustedDir;
 use carrack_oci::runtime as oci;
 use rustix::process::Pid;
 
-pub use carrack_linux::cgroup::Stats;
+pub use carrack_linux::cgroup::{OomEvents, OomWatch, Stats, stats};
 pub use error::{
     ControlError, CreateError, DeleteError, ExecError, HookError, Problem, SpecError, StartError,
     StateError,
@@ -222,6 +222,15 @@ impl Runtime {
     /// When a counter cannot be read.
     pub fn stats(&self, id: &ContainerId) -> Result<Stats, ControlError> {
         control::stats(self, id)
+    }
+
+    /// Starts watching for a container running out of memory.
+    ///
+    /// # Errors
+    ///
+    /// When its control group has no memory controller, or is gone.
+    pub fn watch_oom(&self, id: &ContainerId) -> Result<OomWatch, ControlError> {
+        control::watch_oom(self, id)
     }
 
     /// The processes of a container, as the host numbers them.

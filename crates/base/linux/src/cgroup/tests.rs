@@ -167,6 +167,36 @@ fn a_process_in_a_group_is_listed_counted_frozen_and_killed() {
     assert!(!running.group.exists());
 }
 
+fn readable(watch: &OomWatch) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut polled = [PollFd::new(watch, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec { tv_sec: 20, tv_nsec: 0 })).unwrap() == 1
+}
+
+#[test]
+fn running_out_of_memory_is_told_through_a_descriptor() {
+    let mut limits = Limits::default();
+    limits.memory.limit = Some(4 << 20);
+    limits.memory.swap = Some(4 << 20);
+    let Some(running) = Running::start(&limits) else { return };
+    let mut watch = running.group.watch_oom().unwrap();
+    assert_eq!(watch.take().unwrap(), OomEvents::default());
+    let procs = running.group.directories().map(|directory| directory.join("cgroup.procs"));
+    let joins: String = procs.map(|procs| format!("echo $$ > {}; ", procs.display())).collect();
+    let script = format!("{joins} exec dd if=/dev/zero of=/dev/null bs=64M count=1");
+    let mut greedy = std::process::Command::new("sh");
+    let status = greedy.args(["-c", &script]).stderr(std::process::Stdio::null()).status();
+    assert!(!status.unwrap().success());
+    assert!(readable(&watch));
+    assert!(watch.take().unwrap().count >= 1);
+    let stats = running.group.stats().unwrap();
+    assert!(stats.oom_kills >= 1, "{stats:?}");
+    drop(running);
+    while !watch.take().unwrap().is_over {
+        assert!(readable(&watch));
+    }
+}
+
 fn rule(allow: bool, kind: DeviceKind, minor: Option<u32>, access: DeviceAccess) -> DeviceRule {
     let major = minor.map(|_| 1);
     DeviceRule { allow, kind, major, minor, access }

@@ -13,11 +13,14 @@
 //! A path here is one the caller trusts: it names groups of the host, never anything a
 //! container wrote.
 
+mod current;
 mod device;
+mod device_list;
 mod error;
 mod layout;
 mod limits;
 mod oom;
+mod setting;
 pub mod stats;
 mod v1;
 mod v2;
@@ -31,6 +34,10 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
+use current::Current;
+use device_list::List;
+use setting::Setting;
+
 pub use device::{DeviceAccess, DeviceKind, DeviceRule};
 pub use error::CgroupError;
 pub use layout::{Hierarchy, Layout, Version};
@@ -43,21 +50,6 @@ const REMOVALS: u32 = 200;
 
 /// Rounds of killing before giving up on a group that keeps forking.
 const KILL_ROUNDS: u32 = 100;
-
-/// One value to write into one file of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Setting {
-    /// The version 1 controller the file belongs to; unused on version 2.
-    controller: &'static str,
-    file: String,
-    value: String,
-}
-
-impl Setting {
-    fn new(controller: &'static str, file: impl Into<String>, value: impl ToString) -> Self {
-        Self { controller, file: file.into(), value: value.to_string() }
-    }
-}
 
 /// A group by its path, in every hierarchy of the layout. It need not exist yet.
 #[derive(Clone, Debug)]
@@ -135,22 +127,31 @@ impl Group {
     /// machine has no controller for. Earlier settings of the list stay written.
     pub fn apply(&self, limits: &Limits) -> Result<(), CgroupError> {
         match self.layout.version() {
-            Version::One => {
-                for setting in v1::settings(limits)? {
-                    self.write_v1(&setting)?;
-                }
-            }
+            Version::One => self.apply_one(limits),
             Version::Two => {
                 let directory = self.unified_directory();
-                for setting in v2::settings(limits)? {
-                    write_setting(&directory, &setting)?;
-                }
-                if let Some(rules) = &limits.devices {
-                    device::attach(&directory, rules)?;
+                let settings = v2::settings(limits, Current::two(&directory, limits))?;
+                write_all(settings.iter().map(|setting| (directory.as_path(), setting)))?;
+                match &limits.devices {
+                    Some(rules) => device::attach(&directory, rules),
+                    None => Ok(()),
                 }
             }
         }
-        Ok(())
+    }
+
+    fn apply_one(&self, limits: &Limits) -> Result<(), CgroupError> {
+        let memory = self.directory_of("memory").ok();
+        let mut settings = v1::settings(limits, Current::one(memory.as_deref(), limits))?;
+        if let Some(rules) = &limits.devices {
+            let listed = read_file(&self.directory_of("devices")?.join("devices.list"))?;
+            settings.extend(List::listed(&listed).changes(&List::wanted(rules)?));
+        }
+        let directories: Vec<PathBuf> = settings
+            .iter()
+            .map(|setting| self.directory_of(setting.controller))
+            .collect::<Result<_, _>>()?;
+        write_all(directories.iter().map(PathBuf::as_path).zip(&settings))
     }
 
     /// Gives the group to a user, who may then make groups below it and move processes
@@ -368,16 +369,17 @@ impl Group {
         Ok(())
     }
 
-    /// Writes a version 1 setting, where its controller is mounted.
-    fn write_v1(&self, setting: &Setting) -> Result<(), CgroupError> {
-        write_setting(&self.directory_of(setting.controller)?, setting)
-    }
-
     fn directory_of(&self, controller: &str) -> Result<PathBuf, CgroupError> {
         let hierarchy = self.layout.with_controller(controller);
+        if self.layout.hierarchies().is_empty() {
+            return Err(CgroupError::NoGroup);
+        }
         let hierarchy = hierarchy.ok_or_else(|| CgroupError::Unsupported {
             what: format!("controller {controller}"),
-            remedy: "remove the limit, or enable the controller on the kernel's command line",
+            remedy: match controller {
+                "freezer" => "mount its hierarchy: containers cannot be paused without",
+                _ => "remove the limit, or mount the controller's hierarchy",
+            },
         })?;
         Ok(hierarchy.mount.join(&self.path))
     }
@@ -479,8 +481,27 @@ fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
     Err(CgroupError::Remove { path: directory.to_owned(), source })
 }
 
-fn write_setting(directory: &Path, setting: &Setting) -> Result<(), CgroupError> {
-    write_file(&directory.join(&setting.file), &setting.value)
+/// Writes the settings in their order, and those that the kernel wants later at the end.
+fn write_all<'a>(
+    settings: impl Iterator<Item = (&'a Path, &'a Setting)>,
+) -> Result<(), CgroupError> {
+    let mut again = Vec::new();
+    for (directory, setting) in settings {
+        if !setting.write(directory, false)? {
+            again.push((directory, setting));
+        }
+    }
+    for (directory, setting) in again {
+        setting.write(directory, true)?;
+    }
+    Ok(())
+}
+
+fn create_failed(path: PathBuf, source: io::Error) -> CgroupError {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => CgroupError::ReadOnly { path },
+        _ => CgroupError::Create { path, source },
+    }
 }
 
 /// Writes in one call: control files take each write as one request.

@@ -59,11 +59,54 @@ pub enum CgroupError {
         source: io::Error,
     },
     /// A setting named something else than a file of the group.
-    #[error("unified setting {file:?} must name a file of the group, without '/'")]
+    #[error(
+        "unified setting {file:?} must name a file of the group as CONTROLLER.PARAMETER, without '/'"
+    )]
     Name {
         /// The name given.
         file: String,
     },
+    /// The hierarchy is mounted read-only, as it is inside most containers.
+    #[error(
+        "creating control group {}: the hierarchy is mounted read-only, as in a container that may not \
+         make groups of its own; mount it writable there, or ask for no limits",
+        path.display()
+    )]
+    ReadOnly {
+        /// The group's directory.
+        path: PathBuf,
+    },
+    /// A controller does not arrive at the group.
+    #[error(
+        "controller {controller} is not handed down by {}: processes sit in that group, or it is \
+         not ours; move them to a group below it, or have the controller delegated",
+        path.display()
+    )]
+    NotHandedDown {
+        /// The controller.
+        controller: String,
+        /// The lowest group that has it.
+        path: PathBuf,
+    },
+    /// The new limit is below what is in use.
+    #[error(
+        "limiting memory to {limit} bytes: {used} are in use (at most {peak} so far); free some, \
+         or set the limit higher"
+    )]
+    InUse {
+        /// The limit asked for.
+        limit: String,
+        /// Bytes in use.
+        used: u64,
+        /// The most bytes ever in use.
+        peak: u64,
+    },
+    /// The container has no group at all.
+    #[error(
+        "the container has no control group, as it was made without the right to make one; \
+         delegate a group to this user, or run as root"
+    )]
+    NoGroup,
     /// This machine cannot do it.
     #[error("{what} is not available on this machine; {remedy}")]
     Unsupported {

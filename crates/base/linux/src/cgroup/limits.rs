@@ -9,7 +9,7 @@ pub struct Limits {
     pub memory: Memory,
     /// Processor time and placement.
     pub cpu: Cpu,
-    /// Processes and threads; zero or less means no limit.
+    /// Processes and threads; a negative number means no limit, zero says nothing.
     pub pids: Option<i64>,
     /// Block devices.
     pub io: Io,
@@ -36,12 +36,12 @@ pub struct Memory {
     pub reservation: Option<i64>,
     /// Memory and swap together at most.
     pub swap: Option<i64>,
-    /// Kernel memory for TCP buffers. Version 1 only.
-    pub kernel_tcp: Option<i64>,
     /// Readiness to swap, 0 to 100. Version 1 only.
     pub swappiness: Option<u64>,
     /// Stop at the limit instead of killing. Version 1 only.
     pub disable_oom_killer: Option<bool>,
+    /// Refuse a limit below what is in use, which would kill at once. Version 1 always does.
+    pub check_before_update: bool,
 }
 
 /// Limits on processor time.
@@ -72,6 +72,8 @@ pub struct Cpu {
 pub struct Io {
     /// Share of the device when contended, 10 to 1000.
     pub weight: Option<u16>,
+    /// Share of the group's own processes against the groups below. Version 1 only.
+    pub leaf_weight: Option<u16>,
     /// Share by device.
     pub weight_devices: Vec<DeviceWeight>,
     /// Bytes read per second.
@@ -92,7 +94,9 @@ pub struct DeviceWeight {
     /// Minor number.
     pub minor: i64,
     /// The share, 10 to 1000.
-    pub weight: u16,
+    pub weight: Option<u16>,
+    /// The share against the groups below. Version 1 only.
+    pub leaf_weight: Option<u16>,
 }
 
 /// A rate on one device.

@@ -64,7 +64,7 @@ fn sample() -> Limits {
 #[test]
 fn limits_become_version_one_settings_with_memory_before_swap() {
     assert_eq!(
-        lines(v1::settings(&sample())),
+        lines(v1::settings(&sample(), Current::default())),
         [
             "memory.limit_in_bytes=67108864",
             "memory.memsw.limit_in_bytes=100663296",
@@ -80,12 +80,12 @@ fn limits_become_version_one_settings_with_memory_before_swap() {
 #[test]
 fn limits_become_version_two_settings_with_swap_counted_alone() {
     assert_eq!(
-        lines(v2::settings(&sample())),
+        lines(v2::settings(&sample(), Current::default())),
         [
             "memory.swap.max=33554432",
             "memory.max=67108864",
             "memory.low=1048576",
-            "cpu.weight=39",
+            "cpu.weight=100",
             "cpu.max=50000 100000",
             "pids.max=32",
         ]
@@ -93,18 +93,180 @@ fn limits_become_version_two_settings_with_swap_counted_alone() {
 }
 
 #[test]
-fn weights_keep_their_ends() {
-    assert_eq!([v2::cpu_weight(2), v2::cpu_weight(262_144)], [1, 10_000]);
+fn everybodys_share_is_everybodys_weight_and_ends_are_kept() {
+    for (shares, weight) in
+        [(2, 1), (3, 2), (256, 35), (512, 59), (1024, 100), (2048, 174), (262_144, 10_000)]
+    {
+        assert_eq!(v2::cpu_weight(shares), weight, "for {shares}");
+    }
     assert_eq!([v2::io_weight(10), v2::io_weight(1000)], [1, 10_000]);
+}
+
+fn memory(limit: Option<i64>, swap: Option<i64>) -> Memory {
+    Memory { limit, swap, ..Memory::default() }
+}
+
+#[test]
+fn swap_on_version_two_is_what_is_left_beside_memory() {
+    let (fresh, held) = (Current::default(), |memory, swap| Current {
+        memory: Some(memory),
+        swap: Some(swap),
+        ..Current::default()
+    });
+    for (limit, swap, current, expected) in [
+        (Some(10), Some(30), fresh, Some(Some(20))),
+        (Some(10), Some(10), fresh, Some(Some(0))),
+        (Some(10), Some(-1), fresh, Some(Some(-1))),
+        (Some(10), None, fresh, Some(None)),
+        (Some(-1), None, fresh, Some(Some(-1))),
+        (Some(-1), Some(30), fresh, Some(Some(30))),
+        (None, Some(-1), fresh, Some(Some(-1))),
+        (None, Some(30), fresh, None),
+        (Some(30), Some(10), fresh, None),
+        // An update of one of them, where the other was set before.
+        (None, Some(30), held(10, 0), Some(Some(20))),
+        (Some(15), None, held(10, 20), Some(Some(15))),
+        (Some(40), None, held(10, 20), None),
+        (Some(15), None, held(10, -1), Some(None)),
+        (Some(-1), None, held(10, 20), Some(Some(-1))),
+    ] {
+        let answer = v2::swap(&memory(limit, swap), current).ok();
+        assert_eq!(answer, expected, "for {limit:?} {swap:?} after {current:?}");
+    }
+}
+
+#[test]
+fn on_version_one_the_limit_that_rises_is_written_first() {
+    const SWAP: &str = "memory.memsw.limit_in_bytes";
+    const LIMIT: &str = "memory.limit_in_bytes";
+    for (limit, swap, held, order) in [
+        (Some(10), Some(20), None, vec![LIMIT, SWAP]),
+        (Some(10), Some(20), Some(-1), vec![LIMIT, SWAP]),
+        (Some(30), Some(40), Some(10), vec![SWAP, LIMIT]),
+        (Some(10), Some(20), Some(30), vec![LIMIT, SWAP]),
+        (Some(10), Some(-1), Some(30), vec![SWAP, LIMIT]),
+        (Some(-1), None, Some(30), vec![SWAP, LIMIT]),
+    ] {
+        let limits = Limits { memory: memory(limit, swap), ..Limits::default() };
+        let current = Current { memory: held, ..Current::default() };
+        let files: Vec<String> = v1::settings(&limits, current)
+            .unwrap()
+            .into_iter()
+            .map(|setting| setting.file)
+            .collect();
+        assert_eq!(files, order, "for {limit:?} {swap:?} after {held:?}");
+    }
+}
+
+#[test]
+fn one_of_quota_and_period_leaves_the_other_as_it_was() {
+    let limits = |quota, period| Limits {
+        cpu: Cpu { quota, period, ..Cpu::default() },
+        ..Limits::default()
+    };
+    let held = Current { quota: Some(5000), ..Current::default() };
+    for (quota, period, current, expected) in [
+        (Some(1000), Some(2000), held, "cpu.max=1000 2000"),
+        (Some(1000), None, held, "cpu.max=1000"),
+        (None, Some(2000), held, "cpu.max=5000 2000"),
+        (None, Some(2000), Current::default(), "cpu.max=max 2000"),
+        (Some(-1), Some(2000), held, "cpu.max=max 2000"),
+        (Some(-1), None, held, "cpu.max=max"),
+    ] {
+        assert_eq!(lines(v2::settings(&limits(quota, period), current)), [expected]);
+    }
+}
+
+#[test]
+fn a_group_is_idle_after_its_weight_and_busy_before() {
+    let limits = |idle| Limits {
+        cpu: Cpu { shares: Some(1024), idle: Some(idle), ..Cpu::default() },
+        ..Limits::default()
+    };
+    let settings = |idle| lines(v2::settings(&limits(idle), Current::default()));
+    assert_eq!(settings(1), ["cpu.weight=100", "cpu.idle=1"]);
+    assert_eq!(settings(0), ["cpu.idle=0", "cpu.weight=100"]);
+}
+
+#[test]
+fn huge_pages_are_limited_when_reserved_too() {
+    let limits = Limits { huge_pages: vec![("2MB".into(), 4)], ..Limits::default() };
+    assert_eq!(
+        lines(v2::settings(&limits, Current::default())),
+        ["hugetlb.2MB.max=4", "hugetlb.2MB.rsvd.max=4"]
+    );
+    assert_eq!(
+        lines(v1::settings(&limits, Current::default())),
+        ["hugetlb.2MB.limit_in_bytes=4", "hugetlb.2MB.rsvd.limit_in_bytes=4"]
+    );
+}
+
+#[test]
+fn weights_of_block_devices_go_to_the_file_that_is_there() {
+    let limits = Limits {
+        io: Io {
+            weight: Some(500),
+            weight_devices: vec![DeviceWeight {
+                major: 8,
+                minor: 0,
+                weight: Some(100),
+                leaf_weight: None,
+            }],
+            ..Io::default()
+        },
+        ..Limits::default()
+    };
+    for (file, expected) in
+        [("io.weight", "default 4950 8:0 910"), ("io.bfq.weight", "500 8:0 100")]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let mut seen = Vec::new();
+        for setting in v2::settings(&limits, Current::default()).unwrap() {
+            std::fs::write(directory.path().join(file), "").unwrap();
+            assert!(setting.write(directory.path(), true).unwrap());
+            seen.push(std::fs::read_to_string(directory.path().join(file)).unwrap());
+        }
+        assert_eq!(seen.join(" "), expected);
+    }
+}
+
+#[test]
+fn a_limit_below_what_is_in_use_is_refused_when_asked_to() {
+    let mut limits = Limits { memory: memory(Some(10), None), ..Limits::default() };
+    let current = Current { used: Some(20), ..Current::default() };
+    assert!(v2::settings(&limits, current).is_ok());
+    limits.memory.check_before_update = true;
+    let error = v2::settings(&limits, current).unwrap_err();
+    assert!(matches!(error, CgroupError::InUse { used: 20, .. }), "{error}");
+}
+
+#[test]
+fn memory_and_swap_rise_and_fall_together() {
+    let Some(running) = Running::start(&sample()) else { return };
+    for (limit, swap) in [(128, 256), (64, 64), (-1, -1), (32, 48)] {
+        let bytes = |number: i64| if number < 0 { number } else { number << 20 };
+        let limits =
+            Limits { memory: memory(Some(bytes(limit)), Some(bytes(swap))), ..Limits::default() };
+        running.group.apply(&limits).unwrap_or_else(|error| panic!("{limit} {swap}: {error}"));
+        let held = running.group.stats().unwrap().memory_limit_bytes;
+        assert_eq!(held, u64::try_from(bytes(limit)).ok());
+    }
 }
 
 #[test]
 fn what_a_version_cannot_do_is_refused_by_name() {
     let unified = Limits { unified: [("pids.max".into(), "1".into())].into(), ..Limits::default() };
-    assert!(v1::settings(&unified).unwrap_err().to_string().contains("pids.max"));
+    assert!(
+        v1::settings(&unified, Current::default()).unwrap_err().to_string().contains("pids.max")
+    );
     let mut swappiness = Limits::default();
     swappiness.memory.swappiness = Some(10);
-    assert!(v2::settings(&swappiness).unwrap_err().to_string().contains("swappiness"));
+    assert!(
+        v2::settings(&swappiness, Current::default())
+            .unwrap_err()
+            .to_string()
+            .contains("swappiness")
+    );
 }
 
 fn unique() -> PathBuf {
@@ -258,9 +420,15 @@ fn a_unified_setting_names_a_file_of_the_group() {
         unified: [(file.to_owned(), "5".to_owned())].into(),
         ..Limits::default()
     };
-    assert!(v2::settings(&unified("memory.high")).is_ok());
-    let refused = v2::settings(&unified("../other/pids.max"));
-    assert!(matches!(refused, Err(CgroupError::Name { .. })));
+    assert!(v2::settings(&unified("memory.high"), Current::default()).is_ok());
+    for name in ["../other/pids.max", "memory", ".high"] {
+        let refused = v2::settings(&unified(name), Current::default());
+        assert!(matches!(refused, Err(CgroupError::Name { .. })), "for {name}");
+    }
+    let mut lines = unified("io.max");
+    lines.unified.insert("io.max".into(), "8:0 rbps=1\n8:16 wbps=2\n".into());
+    let settings = v2::settings(&lines, Current::default()).unwrap();
+    assert_eq!(settings.len(), 2);
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{
-    CgroupError, Cpu, DeviceRate, Hierarchy, Io, Limits, Memory, Setting, read_file, write_file,
-};
+use super::current::Current;
+use super::setting::{Rule, Setting};
+use super::{CgroupError, Cpu, DeviceRate, Hierarchy, Io, Limits, Memory, read_file, write_file};
 
 /// Looks at a freezing group this often before giving up.
 const FREEZE_ROUNDS: u32 = 500;
@@ -21,8 +21,8 @@ pub(super) fn create(hierarchy: &Hierarchy, path: &Path) -> Result<(), CgroupErr
         directory.push(name);
         match fs::create_dir(&directory) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(source) => return Err(CgroupError::Create { path: directory, source }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(super::create_failed(directory, source)),
         }
         if cpuset {
             inherit(&parent, &directory)?;
@@ -42,8 +42,9 @@ fn inherit(parent: &Path, directory: &Path) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// The settings for `limits`, in the order the kernel wants them.
-pub(super) fn settings(limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
+/// The settings for `limits`, in the order the kernel wants them after `current`; devices
+/// are not among them.
+pub(super) fn settings(limits: &Limits, current: Current) -> Result<Vec<Setting>, CgroupError> {
     if let Some(file) = limits.unified.keys().next() {
         return Err(CgroupError::Unsupported {
             what: format!("unified setting {file}"),
@@ -51,15 +52,14 @@ pub(super) fn settings(limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
         });
     }
     let mut all = Vec::new();
-    memory(&limits.memory, &mut all);
+    memory(&limits.memory, current, &mut all);
     cpu(&limits.cpu, &mut all);
-    if let Some(limit) = limits.pids {
-        let value = if limit > 0 { limit.to_string() } else { "max".to_owned() };
-        all.push(Setting::new("pids", "pids.max", value));
-    }
+    all.extend(pids(limits.pids).map(|value| Setting::new("pids", "pids.max", value)));
     io(&limits.io, &mut all);
     for (size, limit) in &limits.huge_pages {
         all.push(Setting::new("hugetlb", format!("hugetlb.{size}.limit_in_bytes"), limit));
+        let reserved = format!("hugetlb.{size}.rsvd.limit_in_bytes");
+        all.push(Setting::new("hugetlb", reserved, limit).rule(Rule::IfThere));
     }
     if let Some(class) = limits.network_class {
         all.push(Setting::new("net_cls", "net_cls.classid", class));
@@ -70,11 +70,16 @@ pub(super) fn settings(limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
     for (device, &(handles, objects)) in &limits.rdma {
         all.push(Setting::new("rdma", "rdma.max", rdma(device, handles, objects)));
     }
-    for rule in limits.devices.iter().flatten() {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-        all.push(Setting::new("devices", file, rule.v1_text()));
-    }
     Ok(all)
+}
+
+/// Zero is written by callers who mean nothing by it.
+pub(super) fn pids(limit: Option<i64>) -> Option<String> {
+    match limit {
+        None | Some(0) => None,
+        Some(limit) if limit > 0 => Some(limit.to_string()),
+        Some(_) => Some("max".to_owned()),
+    }
 }
 
 pub(super) fn rdma(device: &str, handles: Option<u32>, objects: Option<u32>) -> String {
@@ -87,42 +92,75 @@ pub(super) fn rdma(device: &str, handles: Option<u32>, objects: Option<u32>) -> 
     text
 }
 
-fn memory(memory: &Memory, all: &mut Vec<Setting>) {
+fn memory(memory: &Memory, current: Current, all: &mut Vec<Setting>) {
+    let limit = memory.limit.map(|limit| Setting::new("memory", "memory.limit_in_bytes", limit));
+    let swap = memory.swap.map(|swap| Setting::new("memory", SWAP, swap));
+    match (memory.limit, memory.swap) {
+        // No limit on memory is none on swap, where that is counted.
+        (Some(-1), None) => {
+            all.push(Setting::new("memory", SWAP, -1).rule(Rule::IfThere));
+            all.extend(limit);
+        }
+        // Swap counts memory too and is never below it: the one that rises goes first.
+        (Some(_), Some(new))
+            if new == -1 || current.memory.is_some_and(|old| old >= 0 && old < new) =>
+        {
+            all.extend(swap);
+            all.extend(limit);
+        }
+        _ => {
+            all.extend(limit);
+            all.extend(swap);
+        }
+    }
     let mut push = |file: &str, value: Option<String>| {
         all.extend(value.map(|value| Setting::new("memory", file, value)));
     };
-    let text = |value: Option<i64>| value.map(|value| value.to_string());
-    // Swap counts memory too, so it can only be set once memory is below it.
-    push("memory.limit_in_bytes", text(memory.limit));
-    push("memory.memsw.limit_in_bytes", text(memory.swap));
-    push("memory.soft_limit_in_bytes", text(memory.reservation));
-    push("memory.kmem.tcp.limit_in_bytes", text(memory.kernel_tcp));
+    push("memory.soft_limit_in_bytes", memory.reservation.map(|value| value.to_string()));
     push("memory.swappiness", memory.swappiness.map(|value| value.to_string()));
     push("memory.oom_control", memory.disable_oom_killer.map(|off| u8::from(off).to_string()));
 }
 
+const SWAP: &str = "memory.memsw.limit_in_bytes";
+
 fn cpu(cpu: &Cpu, all: &mut Vec<Setting>) {
-    let mut push = |controller, file: &str, value: Option<String>| {
-        all.extend(value.map(|value| Setting::new(controller, file, value)));
+    let mut push = |file: &str, value: Option<String>, rule: Rule| {
+        all.extend(value.map(|value| Setting::new("cpu", file, value).rule(rule)));
     };
-    push("cpu", "cpu.shares", cpu.shares.map(|value| value.to_string()));
-    push("cpu", "cpu.idle", cpu.idle.map(|value| value.to_string()));
-    push("cpu", "cpu.cfs_period_us", cpu.period.map(|value| value.to_string()));
-    push("cpu", "cpu.cfs_quota_us", cpu.quota.map(|value| value.to_string()));
-    push("cpu", "cpu.cfs_burst_us", cpu.burst.map(|value| value.to_string()));
-    push("cpu", "cpu.rt_period_us", cpu.realtime_period.map(|value| value.to_string()));
-    push("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime.map(|value| value.to_string()));
-    push("cpuset", "cpuset.cpus", cpu.cpus.clone());
-    push("cpuset", "cpuset.mems", cpu.mems.clone());
+    let idle = cpu.idle.map(|value| value.to_string());
+    // An idle group takes no shares.
+    let (idle_first, idle_last) = if cpu.idle == Some(0) { (idle, None) } else { (None, idle) };
+    push("cpu.idle", idle_first, Rule::Must);
+    push("cpu.shares", cpu.shares.map(|value| value.to_string()), Rule::Must);
+    push("cpu.idle", idle_last, Rule::Must);
+    push("cpu.cfs_period_us", cpu.period.map(|value| value.to_string()), Rule::Again);
+    push("cpu.cfs_burst_us", cpu.burst.map(|value| value.to_string()), Rule::Again);
+    push("cpu.cfs_quota_us", cpu.quota.map(|value| value.to_string()), Rule::Again);
+    push("cpu.rt_period_us", cpu.realtime_period.map(|value| value.to_string()), Rule::Again);
+    push("cpu.rt_runtime_us", cpu.realtime_runtime.map(|value| value.to_string()), Rule::Again);
+    let mut place = |file: &str, value: &Option<String>| {
+        all.extend(value.as_ref().map(|value| Setting::new("cpuset", file, value)));
+    };
+    place("cpuset.cpus", &cpu.cpus);
+    place("cpuset.mems", &cpu.mems);
 }
 
 fn io(io: &Io, all: &mut Vec<Setting>) {
     if let Some(weight) = io.weight {
-        all.push(Setting::new("blkio", "blkio.weight", weight));
+        all.push(Setting::new("blkio", "blkio.weight", weight).or("blkio.bfq.weight", weight));
+    }
+    if let Some(weight) = io.leaf_weight {
+        all.push(Setting::new("blkio", "blkio.leaf_weight", weight));
     }
     for device in &io.weight_devices {
-        let value = format!("{}:{} {}", device.major, device.minor, device.weight);
-        all.push(Setting::new("blkio", "blkio.weight_device", value));
+        let text = |weight: u16| format!("{}:{} {weight}", device.major, device.minor);
+        let weight = device.weight.map(text).map(|value| {
+            Setting::new("blkio", "blkio.weight_device", &value)
+                .or("blkio.bfq.weight_device", value)
+        });
+        let leaf = device.leaf_weight.map(text);
+        all.extend(weight);
+        all.extend(leaf.map(|value| Setting::new("blkio", "blkio.leaf_weight_device", value)));
     }
     let mut rates = |file: &str, rates: &[DeviceRate]| {
         for rate in rates {

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::current::Current;
+use super::setting::{Rule, Setting};
 use super::{
-    CgroupError, Cpu, DeviceRate, Hierarchy, Limits, Memory, Setting, read_file, v1, write_file,
+    CgroupError, Cpu, DeviceRate, Hierarchy, Io, Limits, Memory, read_file, v1, write_file,
 };
 
 /// How long a group may take to stand still.
@@ -23,7 +25,7 @@ pub(super) fn create(hierarchy: &Hierarchy, path: &Path) -> Result<(), CgroupErr
         match fs::create_dir(&directory) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(CgroupError::Create { path: directory, source }),
+            Err(source) => return Err(super::create_failed(directory, source)),
         }
     }
     Ok(())
@@ -61,48 +63,66 @@ fn hand_down(directory: &Path) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// The settings for `limits`, in the order the kernel wants them.
-pub(super) fn settings(limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
+/// The settings for `limits`, in the order the kernel wants them after `current`.
+pub(super) fn settings(limits: &Limits, current: Current) -> Result<Vec<Setting>, CgroupError> {
     let mut all = Vec::new();
-    memory(&limits.memory, &mut all)?;
-    cpu(&limits.cpu, &mut all)?;
-    if let Some(limit) = limits.pids {
-        let value = if limit > 0 { limit.to_string() } else { "max".to_owned() };
-        all.push(Setting::new("", "pids.max", value));
-    }
-    if let Some(weight) = limits.io.weight {
-        all.push(Setting::new("", "io.weight", format!("default {}", io_weight(weight))));
-    }
-    for device in &limits.io.weight_devices {
-        let value = format!("{}:{} {}", device.major, device.minor, io_weight(device.weight));
-        all.push(Setting::new("", "io.weight", value));
-    }
-    let mut rates = |key: &str, rates: &[DeviceRate]| {
-        for rate in rates {
-            let value = format!("{}:{} {key}={}", rate.major, rate.minor, rate.rate);
-            all.push(Setting::new("", "io.max", value));
-        }
-    };
-    rates("rbps", &limits.io.read_bytes);
-    rates("wbps", &limits.io.write_bytes);
-    rates("riops", &limits.io.read_operations);
-    rates("wiops", &limits.io.write_operations);
+    memory(&limits.memory, current, &mut all)?;
+    cpu(&limits.cpu, current, &mut all)?;
+    all.extend(v1::pids(limits.pids).map(|value| Setting::new("pids", "pids.max", value)));
+    io(&limits.io, &mut all)?;
     for (size, limit) in &limits.huge_pages {
-        all.push(Setting::new("", format!("hugetlb.{size}.max"), limit));
+        all.push(Setting::new("hugetlb", format!("hugetlb.{size}.max"), limit));
+        let reserved = format!("hugetlb.{size}.rsvd.max");
+        all.push(Setting::new("hugetlb", reserved, limit).rule(Rule::IfThere));
     }
     if limits.network_class.is_some() || !limits.network_priorities.is_empty() {
         return Err(only_on_one("packet classes and priorities"));
     }
     for (device, &(handles, objects)) in &limits.rdma {
-        all.push(Setting::new("", "rdma.max", v1::rdma(device, handles, objects)));
+        all.push(Setting::new("rdma", "rdma.max", v1::rdma(device, handles, objects)));
     }
     for (file, value) in &limits.unified {
-        if file.contains('/') {
+        let parameter = file.split_once('.').filter(|(controller, _)| !controller.is_empty());
+        if file.contains('/') || parameter.is_none() {
             return Err(CgroupError::Name { file: file.clone() });
         }
-        all.push(Setting::new("", file.clone(), value));
+        // The kernel takes a line at a time.
+        let lines = value.lines().map(|line| Setting::new("", file.clone(), line));
+        all.extend(lines);
     }
     Ok(all)
+}
+
+fn io(io: &Io, all: &mut Vec<Setting>) -> Result<(), CgroupError> {
+    let leaf = |device: &super::DeviceWeight| device.leaf_weight.is_some();
+    if io.leaf_weight.is_some() || io.weight_devices.iter().any(leaf) {
+        return Err(only_on_one("a leaf weight of block devices"));
+    }
+    // BFQ takes weights as they are, and devices one by one since Linux 5.4.
+    if let Some(weight) = io.weight {
+        let default = format!("default {}", io_weight(weight));
+        all.push(Setting::new("io", "io.bfq.weight", weight).or("io.weight", default));
+    }
+    for device in &io.weight_devices {
+        let Some(weight) = device.weight else { continue };
+        let place = format!("{}:{}", device.major, device.minor);
+        let converted = format!("{place} {}", io_weight(weight));
+        let weight = format!("{place} {weight}");
+        all.push(Setting::new("io", "io.bfq.weight", weight).or("io.weight", converted));
+    }
+    let mut rates = |key: &str, rates: &[DeviceRate]| {
+        for rate in rates {
+            // No rate at all is how callers take a limit away.
+            let most = if rate.rate == 0 { "max".to_owned() } else { rate.rate.to_string() };
+            let value = format!("{}:{} {key}={most}", rate.major, rate.minor);
+            all.push(Setting::new("io", "io.max", value));
+        }
+    };
+    rates("rbps", &io.read_bytes);
+    rates("wbps", &io.write_bytes);
+    rates("riops", &io.read_operations);
+    rates("wiops", &io.write_operations);
+    Ok(())
 }
 
 fn only_on_one(what: &str) -> CgroupError {
@@ -116,67 +136,125 @@ fn or_max(value: i64) -> String {
     if value < 0 { "max".to_owned() } else { value.to_string() }
 }
 
-fn memory(memory: &Memory, all: &mut Vec<Setting>) -> Result<(), CgroupError> {
+fn memory(memory: &Memory, current: Current, all: &mut Vec<Setting>) -> Result<(), CgroupError> {
     if memory.swappiness.is_some() {
         return Err(only_on_one("swappiness"));
     }
     if memory.disable_oom_killer == Some(true) {
         return Err(only_on_one("turning the out-of-memory killer off"));
     }
-    if memory.kernel_tcp.is_some() {
-        return Err(only_on_one("a limit on kernel memory for TCP"));
-    }
-    // Version 1 counts memory and swap together, version 2 swap alone.
-    let swap = match (memory.swap, memory.limit) {
-        (None, _) => None,
-        (Some(together), _) if together < 0 => Some("max".to_owned()),
-        (Some(together), Some(limit)) if limit >= 0 && together >= limit => {
-            Some((together - limit).to_string())
-        }
-        (Some(_), _) => {
-            return Err(CgroupError::Unsupported {
-                what: "a swap limit below the memory limit, or without one".to_owned(),
-                remedy: "set the memory limit, and swap (which includes memory) at least as high",
-            });
-        }
+    check_use(memory, current)?;
+    let swap = swap(memory, current)?.map(|swap| {
+        // Where swap is not counted, none and all of it hold anyway.
+        let rule = if swap <= 0 { Rule::IfThere } else { Rule::Must };
+        Setting::new("memory", "memory.swap.max", or_max(swap)).rule(rule)
+    });
+    all.extend(swap);
+    let mut push = |file: &str, value: Option<i64>| {
+        all.extend(value.map(|value| Setting::new("memory", file, or_max(value))));
     };
-    all.extend(swap.map(|value| Setting::new("", "memory.swap.max", value)));
-    all.extend(memory.limit.map(|value| Setting::new("", "memory.max", or_max(value))));
-    all.extend(memory.reservation.map(|value| Setting::new("", "memory.low", or_max(value))));
+    push("memory.max", memory.limit);
+    push("memory.low", memory.reservation);
     Ok(())
 }
 
-fn cpu(cpu: &Cpu, all: &mut Vec<Setting>) -> Result<(), CgroupError> {
+/// Version 1 counts memory and swap together, version 2 swap alone; `-1` is no limit.
+pub(super) fn swap(memory: &Memory, current: Current) -> Result<Option<i64>, CgroupError> {
+    let limit = memory.limit.or(current.memory);
+    // What was asked for together before still holds together.
+    let together = memory.swap.or_else(|| {
+        let swap = current.swap.filter(|&swap| swap >= 0 && memory.limit.is_some())?;
+        Some(swap + current.memory.unwrap_or(0).max(0))
+    });
+    match (together, limit) {
+        (_, _) if memory.limit == Some(-1) && memory.swap.is_none() => Ok(Some(-1)),
+        (None, _) => Ok(None),
+        (Some(together), _) if together < 0 => Ok(Some(-1)),
+        (Some(together), Some(limit)) if limit < 0 && memory.limit.is_some() => Ok(Some(together)),
+        (Some(together), Some(limit)) if limit >= 0 && together >= limit => {
+            Ok(Some(together - limit))
+        }
+        (Some(_), _) => Err(CgroupError::Unsupported {
+            what: "a swap limit below the memory limit, or without one".to_owned(),
+            remedy: "set the memory limit, and swap (which includes memory) at least as high",
+        }),
+    }
+}
+
+/// A limit below what is in use would have the kernel kill.
+fn check_use(memory: &Memory, current: Current) -> Result<(), CgroupError> {
+    let Some(used) = current.used.filter(|_| memory.check_before_update) else { return Ok(()) };
+    let below = |limit: &i64| *limit > 0 && *limit <= used;
+    match memory.limit.filter(below).or(memory.swap.filter(below)) {
+        None => Ok(()),
+        Some(limit) => Err(CgroupError::InUse {
+            limit: limit.to_string(),
+            used: used.unsigned_abs(),
+            peak: used.unsigned_abs(),
+        }),
+    }
+}
+
+fn cpu(cpu: &Cpu, current: Current, all: &mut Vec<Setting>) -> Result<(), CgroupError> {
     if cpu.realtime_runtime.is_some_and(|value| value != 0)
         || cpu.realtime_period.is_some_and(|value| value != 0)
     {
         return Err(only_on_one("a real-time budget"));
     }
-    if let Some(idle) = cpu.idle {
-        all.push(Setting::new("", "cpu.idle", idle));
+    let idle = cpu.idle.map(|idle| Setting::new("cpu", "cpu.idle", idle));
+    let weight = cpu.shares.filter(|&shares| shares != 0);
+    let weight = weight.map(|shares| Setting::new("cpu", "cpu.weight", cpu_weight(shares)));
+    // An idle group takes no weight.
+    if cpu.idle == Some(0) {
+        all.extend(idle);
+        all.extend(weight);
+    } else {
+        all.extend(weight);
+        all.extend(idle);
     }
-    if let Some(shares) = cpu.shares.filter(|&shares| shares != 0) {
-        all.push(Setting::new("", "cpu.weight", cpu_weight(shares)));
+    if let Some(burst) = cpu.burst {
+        all.push(Setting::new("cpu", "cpu.max.burst", burst).rule(Rule::Again));
     }
-    match (cpu.quota, cpu.period) {
-        (None, None) => {}
-        (Some(quota), Some(period)) if quota > 0 => {
-            all.push(Setting::new("", "cpu.max", format!("{quota} {period}")));
-        }
-        (Some(quota), None) if quota > 0 => all.push(Setting::new("", "cpu.max", quota)),
-        (_, Some(period)) => all.push(Setting::new("", "cpu.max", format!("max {period}"))),
-        (_, None) => all.push(Setting::new("", "cpu.max", "max")),
-    }
-    all.extend(cpu.burst.map(|value| Setting::new("", "cpu.max.burst", value)));
-    all.extend(cpu.cpus.as_ref().map(|value| Setting::new("", "cpuset.cpus", value)));
-    all.extend(cpu.mems.as_ref().map(|value| Setting::new("", "cpuset.mems", value)));
+    let quota = |quota: Option<i64>| match quota {
+        Some(quota) if quota > 0 => quota.to_string(),
+        _ => "max".to_owned(),
+    };
+    let most = match (cpu.quota, cpu.period) {
+        (None, None) => None,
+        (Some(_), None) => Some(quota(cpu.quota)),
+        (Some(_), Some(period)) => Some(format!("{} {period}", quota(cpu.quota))),
+        (None, Some(period)) => Some(format!("{} {period}", quota(current.quota))),
+    };
+    all.extend(most.map(|most| Setting::new("cpu", "cpu.max", most).rule(Rule::Again)));
+    let mut place = |file: &str, value: &Option<String>| {
+        all.extend(value.as_ref().map(|value| Setting::new("cpuset", file, value)));
+    };
+    place("cpuset.cpus", &cpu.cpus);
+    place("cpuset.mems", &cpu.mems);
     Ok(())
 }
 
-/// Shares of 2 to 262144 onto weights of 1 to 10000.
+/// Shares of 2 to 262144 onto weights of 1 to 10000, such that 1024, everybody's share, is
+/// 100, everybody's weight: a parabola through the logarithms of these three points, as
+/// runc and crun have it since 2025.
 pub(super) fn cpu_weight(shares: u64) -> u64 {
-    let shares = shares.clamp(2, 262_144);
-    1 + ((shares - 2) * 9_999) / 262_142
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            #[expect(clippy::cast_precision_loss, reason = "below two to the eighteenth")]
+            let log = (shares as f64).log2();
+            let weight = 10f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0);
+            // A fixed point may come out a little above itself.
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 1 and 10000"
+            )]
+            let weight = (weight - 1e-9).ceil() as u64;
+            weight
+        }
+    }
 }
 
 /// Weights of 10 to 1000 onto weights of 1 to 10000.

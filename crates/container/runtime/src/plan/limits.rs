@@ -15,16 +15,14 @@ pub(super) fn of_container(linux: &oci::Linux, problems: &mut Problems) -> Limit
 /// hold whenever there are any, in an update too.
 pub(super) fn limits(resources: &oci::LinuxResources, problems: &mut Problems) -> Limits {
     let devices = Some(&resources.devices).filter(|rules| !rules.is_empty());
-    let kernel = resources.memory.and_then(|memory| memory.kernel);
-    if kernel.is_some_and(|limit| limit > 0) {
-        problems
-            .add("linux.resources.memory.kernel", "is gone from Linux; limit memory as a whole");
-    }
     Limits {
-        memory: resources.memory.as_ref().map_or_else(Memory::default, memory),
+        memory: resources
+            .memory
+            .as_ref()
+            .map_or_else(Memory::default, |memory| self::memory(memory, problems)),
         cpu: resources.cpu.as_ref().map_or_else(Cpu::default, cpu),
         pids: resources.pids.and_then(|pids| pids.limit),
-        io: resources.block_io.as_ref().map_or_else(Io::default, |io| self::io(io, problems)),
+        io: resources.block_io.as_ref().map_or_else(Io::default, io),
         huge_pages: resources
             .hugepage_limits
             .iter()
@@ -50,15 +48,36 @@ pub(super) fn limits(resources: &oci::LinuxResources, problems: &mut Problems) -
     }
 }
 
-fn memory(memory: &oci::LinuxMemory) -> Memory {
+fn memory(memory: &oci::LinuxMemory, problems: &mut Problems) -> Memory {
+    if memory.swappiness.is_some_and(|swappiness| swappiness > 100) {
+        problems.add("linux.resources.memory.swappiness", "is not between 0 and 100");
+    }
+    // Zero means "not set" for these, as every caller writes it.
+    let set = |value: Option<i64>| value.filter(|&value| value != 0);
     Memory {
-        limit: memory.limit,
-        reservation: memory.reservation,
-        swap: memory.swap,
-        kernel_tcp: memory.kernel_tcp,
+        limit: set(memory.limit),
+        reservation: set(memory.reservation),
+        swap: set(memory.swap),
         swappiness: memory.swappiness,
         disable_oom_killer: memory.disable_oom_killer,
+        check_before_update: memory.check_before_update == Some(true),
     }
+}
+
+/// What has no effect on any kernel in use, and is left out as other runtimes do.
+pub(super) fn warnings(resources: &oci::LinuxResources) -> Vec<String> {
+    let Some(memory) = &resources.memory else { return Vec::new() };
+    let set = |value: Option<i64>| value.is_some_and(|value| value != 0);
+    [("kernel", set(memory.kernel)), ("kernelTCP", set(memory.kernel_tcp))]
+        .into_iter()
+        .filter(|(_, set)| *set)
+        .map(|(name, _)| {
+            format!(
+                "linux.resources.memory.{name} has no effect: kernel memory counts as memory; \
+                 limit memory as a whole"
+            )
+        })
+        .collect()
 }
 
 fn cpu(cpu: &oci::LinuxCpu) -> Cpu {
@@ -77,10 +96,8 @@ fn cpu(cpu: &oci::LinuxCpu) -> Cpu {
     }
 }
 
-fn io(io: &oci::LinuxBlockIo, problems: &mut Problems) -> Io {
-    if io.leaf_weight.is_some_and(|weight| weight != 0) {
-        problems.add("linux.resources.blockIO.leafWeight", "is gone from Linux; remove it");
-    }
+fn io(io: &oci::LinuxBlockIo) -> Io {
+    let set = |weight: Option<u16>| weight.filter(|&weight| weight != 0);
     let rates = |rates: &[oci::LinuxThrottleDevice]| {
         let rate = |rate: &oci::LinuxThrottleDevice| DeviceRate {
             major: rate.major,
@@ -90,14 +107,16 @@ fn io(io: &oci::LinuxBlockIo, problems: &mut Problems) -> Io {
         rates.iter().map(rate).collect()
     };
     Io {
-        weight: io.weight.filter(|&weight| weight != 0),
+        weight: set(io.weight),
+        leaf_weight: set(io.leaf_weight),
         weight_devices: io
             .weight_device
             .iter()
             .map(|device| DeviceWeight {
                 major: device.major,
                 minor: device.minor,
-                weight: device.weight.unwrap_or_default(),
+                weight: set(device.weight),
+                leaf_weight: set(device.leaf_weight),
             })
             .collect(),
         read_bytes: rates(&io.throttle_read_bps_device),

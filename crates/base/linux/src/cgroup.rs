@@ -22,6 +22,7 @@ mod limits;
 mod oom;
 mod setting;
 pub mod stats;
+pub mod systemd;
 mod v1;
 mod v2;
 
@@ -130,7 +131,7 @@ impl Group {
             Version::One => self.apply_one(limits),
             Version::Two => {
                 let directory = self.unified_directory();
-                let settings = v2::settings(limits, Current::two(&directory, limits))?;
+                let settings = v2::settings(limits, self.current(limits))?;
                 write_all(settings.iter().map(|setting| (directory.as_path(), setting)))?;
                 match &limits.devices {
                     Some(rules) => device::attach(&directory, rules),
@@ -140,9 +141,32 @@ impl Group {
         }
     }
 
+    /// What holds already, as far as `limits` depend on it.
+    fn current(&self, limits: &Limits) -> Current {
+        match self.layout.version() {
+            Version::One => {
+                let [memory, cpu] = ["memory", "cpu"].map(|name| self.directory_of(name).ok());
+                Current::one(memory.as_deref(), cpu.as_deref(), limits)
+            }
+            Version::Two => Current::two(&self.unified_directory(), limits),
+        }
+    }
+
+    /// The limits in the words of a systemd of `release`, given what holds here already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::apply`], for limits that contradict each other or what is in use.
+    pub fn told(&self, limits: &Limits, release: u32) -> Result<systemd::Told, CgroupError> {
+        let current = self.current(limits);
+        if self.version() == Version::Two {
+            v2::check_use(&limits.memory, current)?;
+        }
+        systemd::unit_properties(limits, self.version(), release, current)
+    }
+
     fn apply_one(&self, limits: &Limits) -> Result<(), CgroupError> {
-        let memory = self.directory_of("memory").ok();
-        let mut settings = v1::settings(limits, Current::one(memory.as_deref(), limits))?;
+        let mut settings = v1::settings(limits, self.current(limits))?;
         if let Some(rules) = &limits.devices {
             let listed = read_file(&self.directory_of("devices")?.join("devices.list"))?;
             settings.extend(List::listed(&listed).changes(&List::wanted(rules)?));

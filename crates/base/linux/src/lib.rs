@@ -9,6 +9,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod dbus;
 pub mod fs;
 pub mod label;
 pub mod mount;

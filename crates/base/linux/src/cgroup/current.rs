@@ -6,23 +6,33 @@ use super::{Limits, read_file};
 
 /// What holds in a group. Limits of `-1` are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Current {
+pub struct Current {
     /// The limit on memory.
-    pub(super) memory: Option<i64>,
+    pub(crate) memory: Option<i64>,
     /// Version 2: the limit on swap alone.
-    pub(super) swap: Option<i64>,
-    /// Version 2: the quota.
-    pub(super) quota: Option<i64>,
+    pub(crate) swap: Option<i64>,
+    /// The quota.
+    pub(crate) quota: Option<i64>,
+    /// The period of the quota.
+    pub(crate) period: Option<u64>,
     /// Memory in use.
-    pub(super) used: Option<i64>,
+    pub(crate) used: Option<i64>,
 }
 
 impl Current {
-    /// Reads what `limits` depend on from a version 1 memory group.
-    pub(super) fn one(memory: Option<&Path>, limits: &Limits) -> Self {
-        let both = limits.memory.limit.is_some() && limits.memory.swap.is_some();
-        let file = memory.filter(|_| both).map(|memory| memory.join("memory.limit_in_bytes"));
-        Self { memory: file.and_then(|file| number(&file)), ..Self::default() }
+    /// Reads what `limits` depend on from version 1 groups.
+    pub(super) fn one(memory: Option<&Path>, cpu: Option<&Path>, limits: &Limits) -> Self {
+        let mut current = Self::default();
+        if limits.memory.limit.is_some() && limits.memory.swap.is_some() {
+            let file = memory.map(|memory| memory.join("memory.limit_in_bytes"));
+            current.memory = file.and_then(|file| number(&file));
+        }
+        if limits.cpu.quota.is_some() != limits.cpu.period.is_some() {
+            let of = |file: &str| number(&cpu?.join(file));
+            current.quota = of("cpu.cfs_quota_us");
+            current.period = of("cpu.cfs_period_us").and_then(|period| u64::try_from(period).ok());
+        }
+        current
     }
 
     /// Reads what `limits` depend on from a version 2 group.
@@ -35,19 +45,26 @@ impl Current {
         if limits.memory.check_before_update {
             current.used = number(&directory.join("memory.current"));
         }
-        if limits.cpu.period.is_some() && limits.cpu.quota.is_none() {
-            current.quota = number(&directory.join("cpu.max"));
+        if limits.cpu.period.is_some() != limits.cpu.quota.is_some() {
+            let text = read_file(&directory.join("cpu.max")).unwrap_or_default();
+            let mut words = text.split_ascii_whitespace().map(word);
+            current.quota = words.next().flatten();
+            current.period = words.next().flatten().and_then(|period| u64::try_from(period).ok());
         }
         current
     }
 }
 
-/// The first word of a file, where `max` is `-1`.
+/// The first word of a file.
 fn number(file: &Path) -> Option<i64> {
-    let text = read_file(file).ok()?;
-    match text.split_ascii_whitespace().next()? {
+    word(read_file(file).ok()?.split_ascii_whitespace().next()?)
+}
+
+/// A number, where `max` is `-1`.
+fn word(text: &str) -> Option<i64> {
+    match text {
         "max" => Some(-1),
-        // Version 1 spells "none" as a number that need not fit.
-        number => number.parse::<u64>().ok().map(|number| i64::try_from(number).unwrap_or(-1)),
+        // Version 1 spells "none" as a number that need not fit, or as a negative one.
+        text => text.parse::<i64>().ok().or_else(|| text.parse::<u64>().ok().map(|_| -1)),
     }
 }

@@ -21,6 +21,17 @@ bitflags::bitflags! {
     }
 }
 
+impl DeviceAccess {
+    /// Some of `rwm`.
+    pub(super) fn letters(self) -> String {
+        [(Self::READ, 'r'), (Self::WRITE, 'w'), (Self::MAKE, 'm')]
+            .into_iter()
+            .filter(|(bit, _)| self.contains(*bit))
+            .map(|(_, letter)| letter)
+            .collect()
+    }
+}
+
 /// The kinds of device a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
@@ -57,15 +68,7 @@ impl DeviceRule {
         };
         let number =
             |value: Option<u32>| value.map_or_else(|| "*".to_owned(), |value| value.to_string());
-        let mut text = format!("{kind} {}:{} ", number(self.major), number(self.minor));
-        for (bit, letter) in
-            [(DeviceAccess::READ, 'r'), (DeviceAccess::WRITE, 'w'), (DeviceAccess::MAKE, 'm')]
-        {
-            if self.access.contains(bit) {
-                text.push(letter);
-            }
-        }
-        text
+        format!("{kind} {}:{} {}", number(self.major), number(self.minor), self.access.letters())
     }
 }
 

@@ -51,6 +51,26 @@ impl List {
         list
     }
 
+    /// What is allowed, in the words of systemd; `None` where there are none: when all is
+    /// allowed but some, or one minor number of every major.
+    pub(super) fn allowed(&self) -> Option<Vec<(String, String)>> {
+        if self.allows_rest {
+            return None;
+        }
+        let entry = |(place, access): (&Place, &DeviceAccess)| {
+            let (block, major, minor) = *place;
+            let kind = if block { "block" } else { "char" };
+            let path = match (major, minor) {
+                (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
+                (Some(major), None) => format!("{kind}-{major}"),
+                (None, None) => format!("{kind}-*"),
+                (None, Some(_)) => return None,
+            };
+            Some((path, access.letters()))
+        };
+        self.exceptions.iter().map(entry).collect()
+    }
+
     fn apply(&mut self, rule: &DeviceRule) -> Result<(), CgroupError> {
         let block = match rule.kind {
             DeviceKind::All => {

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::dbus::BusError;
+
 /// Why a control group did not do what was asked.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -107,6 +109,39 @@ pub enum CgroupError {
          delegate a group to this user, or run as root"
     )]
     NoGroup,
+    /// No systemd answers.
+    #[error(
+        "asking systemd for a control group: none answers here; start the machine (or the user's \
+         session) with systemd, or use the cgroupfs driver by leaving --systemd-cgroup out"
+    )]
+    NoSystemd {
+        /// How it did not answer.
+        source: BusError,
+    },
+    /// systemd did not do it.
+    #[error("asking systemd: {attempt}")]
+    Systemd {
+        /// What it was asked for.
+        attempt: String,
+        /// What it answered.
+        source: BusError,
+    },
+    /// systemd tried, and something else came of it.
+    #[error("asking systemd: {attempt}: the job ended as {result:?}; see its journal")]
+    Job {
+        /// What it was asked for.
+        attempt: String,
+        /// What came of it.
+        result: String,
+    },
+    /// A value of a unified setting is none that its file takes.
+    #[error("unified setting {file}: {value:?} is not a value of that file")]
+    Value {
+        /// The file.
+        file: String,
+        /// The value.
+        value: String,
+    },
     /// This machine cannot do it.
     #[error("{what} is not available on this machine; {remedy}")]
     Unsupported {

@@ -182,7 +182,7 @@ pub(super) fn swap(memory: &Memory, current: Current) -> Result<Option<i64>, Cgr
 }
 
 /// A limit below what is in use would have the kernel kill.
-fn check_use(memory: &Memory, current: Current) -> Result<(), CgroupError> {
+pub(super) fn check_use(memory: &Memory, current: Current) -> Result<(), CgroupError> {
     let Some(used) = current.used.filter(|_| memory.check_before_update) else { return Ok(()) };
     let below = |limit: &i64| *limit > 0 && *limit <= used;
     match memory.limit.filter(below).or(memory.swap.filter(below)) {

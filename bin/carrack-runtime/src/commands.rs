@@ -19,7 +19,8 @@ use crate::{features, output};
 const HELP: &str = "\
 carrack-runtime: runs OCI bundles
 
-usage: carrack-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND
+usage: carrack-runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup]
+                       [--rootless true|false|auto] COMMAND
 
   create   ID [--bundle DIR] [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N]
   start    ID
@@ -87,7 +88,9 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(global: &Global, words: &mut Words) -> Result<ExitCode, Failed> {
-    let runtime = Runtime::new(&global.root);
+    let cgroups = crate::cgroups::options(global.systemd, global.rootless)
+        .map_err(|message| Failed::Usage(Usage(message)))?;
+    let runtime = Runtime::new(&global.root).with_cgroups(cgroups);
     let command = words.word("a command")?;
     if matches!(command.as_str(), "create" | "run" | "exec")
         && let Err(code) = crate::seal()
@@ -232,7 +235,9 @@ fn update(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Failed> {
     } else {
         serde_json::from_slice(&carrack_linux::fs::read_bounded(Path::new(&file), 1 << 20)?)?
     };
-    runtime.update(&id, &resources)?;
+    for warning in runtime.update(&id, &resources)? {
+        output::warn(&warning);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

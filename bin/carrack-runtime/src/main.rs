@@ -9,6 +9,7 @@
 //! Everything here is reached before any thread exists. What lets a process of ours into a
 //! container first starts over from a file that cannot be written.
 
+mod cgroups;
 mod commands;
 mod features;
 mod init;

@@ -14,6 +14,9 @@ pub(crate) struct Usage(pub(crate) String);
 pub(crate) struct Global {
     pub(crate) root: PathBuf,
     pub(crate) log: Log,
+    pub(crate) systemd: bool,
+    /// Whether the right to make control groups may be missing; found out when not given.
+    pub(crate) rootless: Option<bool>,
 }
 
 /// Where states are kept unless told otherwise.
@@ -22,18 +25,16 @@ const DEFAULT_ROOT: &str = "/run/carrack-runtime";
 impl Global {
     /// Reads them up to the command's name.
     pub(crate) fn read(words: &mut Words) -> Result<Self, Usage> {
-        let mut global = Self { root: DEFAULT_ROOT.into(), log: Log::default() };
+        let mut global =
+            Self { root: DEFAULT_ROOT.into(), log: Log::default(), systemd: false, rootless: None };
         while let Some(option) = words.option()? {
             match option.as_str() {
                 "--root" => global.root = words.value(&option)?.into(),
                 "--log" => global.log.path = Some(words.value(&option)?.into()),
                 "--log-format" => global.log.format = log_format(&words.text(&option)?)?,
                 "--debug" => {}
-                "--systemd-cgroup" => {
-                    let message = "--systemd-cgroup: control groups are made by the runtime itself here; \
-                                   configure the caller for the cgroupfs driver";
-                    return Err(Usage(message.into()));
-                }
+                "--systemd-cgroup" => global.systemd = true,
+                "--rootless" => global.rootless = rootless(&words.text(&option)?)?,
                 "--version" | "-v" => words.words.insert(0, "version".into()),
                 "--help" | "-h" => words.words.insert(0, "help".into()),
                 _ => return Err(unknown(&option)),
@@ -51,6 +52,15 @@ fn log_format(text: &str) -> Result<LogFormat, Usage> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         other => Err(Usage(format!("--log-format: {other:?} is neither text nor json"))),
+    }
+}
+
+fn rootless(text: &str) -> Result<Option<bool>, Usage> {
+    match text {
+        "auto" => Ok(None),
+        "true" => Ok(Some(true)),
+        "false" => Ok(Some(false)),
+        other => Err(Usage(format!("--rootless: {other:?} is none of true, false and auto"))),
     }
 }
 

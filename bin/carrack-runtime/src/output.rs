@@ -11,6 +11,11 @@ pub(crate) fn fail(message: &str) {
     writeln!(io::stderr(), "carrack-runtime: {message}").ok();
 }
 
+/// Writes what somebody may want to know to standard error.
+pub(crate) fn warn(message: &str) {
+    fail(&format!("warning: {message}"));
+}
+
 /// Writes to standard output, which may have been closed on the other side.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     io::stdout().write_all(text.as_bytes())

@@ -55,6 +55,7 @@ impl Options {
             init: None,
         };
         let created = runtime.create(request)?;
+        created.warnings.iter().for_each(|warning| crate::output::warn(warning));
         if let (Some(console), Some(socket)) = (&created.console, &self.console_socket)
             && let Err(error) = hand_over(console, socket)
         {

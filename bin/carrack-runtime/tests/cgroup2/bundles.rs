@@ -27,7 +27,7 @@ pub(crate) fn script(name: &str, script: &str) -> Value {
 }
 
 /// Such a configuration, with these limits.
-fn limited(name: &str, program: &str, resources: &Value) -> (String, Value) {
+pub(crate) fn limited(name: &str, program: &str, resources: &Value) -> (String, Value) {
     let mut config = script(name, program);
     for (kind, limit) in resources.as_object().unwrap() {
         config["linux"]["resources"][kind] = limit.clone();

@@ -6,15 +6,31 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::bundles;
+use serde_json::Value;
 
 /// A guest that hangs is ended after this many seconds.
 const SECONDS: &str = "180";
 const KERNEL: &str = "linux-image-cloud-amd64";
 const BUSYBOX: &str = "/bin/busybox";
 
+/// What one guest is given beside the kernel.
+pub(crate) struct Guest<'a> {
+    /// Its process 1, or what leads to that.
+    pub(crate) script: &'a str,
+    /// The containers it runs, by name.
+    pub(crate) bundles: Vec<(String, Value)>,
+    /// The runtime asked instead of ours.
+    pub(crate) peer: Option<&'a Path>,
+    /// Programs of this machine, kept at their places.
+    pub(crate) programs: &'a [&'a str],
+    /// Files, by path and text.
+    pub(crate) files: &'a [(&'a str, &'a str)],
+    /// What the kernel is told.
+    pub(crate) options: &'a str,
+}
+
 /// Runs the guest to its end and returns what its console said, or why it cannot be run.
-pub(crate) fn run(peer: Option<&Path>) -> Result<String, String> {
+pub(crate) fn run(guest: &Guest<'_>) -> Result<String, String> {
     for (program, package) in
         [("qemu-system-x86_64", "qemu-system-x86"), ("cpio", "cpio"), (BUSYBOX, "busybox-static")]
     {
@@ -25,13 +41,13 @@ pub(crate) fn run(peer: Option<&Path>) -> Result<String, String> {
     let kernel = Kernel::find()?;
     let directory = tempfile::tempdir().unwrap();
     let archive = directory.path().join("initramfs");
-    furnish(&directory.path().join("root"), &kernel, peer);
+    furnish(&directory.path().join("root"), &kernel, guest);
     pack(&directory.path().join("root"), &archive);
     let said = Command::new("timeout")
         .args(["--signal=KILL", SECONDS, "qemu-system-x86_64"])
         .args(["-machine", "pc", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"])
         .args(["-m", "512M", "-nographic", "-no-reboot", "-nic", "none"])
-        .args(["-append", "console=ttyS0 quiet panic=-1"])
+        .args(["-append", &format!("console=ttyS0 quiet panic=-1 {}", guest.options)])
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")
@@ -110,30 +126,42 @@ fn answer(command: &mut Command) -> Result<String, String> {
 }
 
 /// Lays out the guest's files.
-fn furnish(root: &Path, kernel: &Kernel, peer: Option<&Path>) {
+fn furnish(root: &Path, kernel: &Kernel, asked: &Guest<'_>) {
     let guest = root.join("guest");
     for name in ["bin", "guest", "bundle"] {
         fs::create_dir_all(root.join(name)).unwrap();
     }
     fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
     let init = root.join("init");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cgroup2/guest.sh");
-    fs::copy(script, &init).unwrap();
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cgroup2");
+    fs::copy(scripts.join(asked.script), &init).unwrap();
+    fs::copy(scripts.join("say.sh"), guest.join("say.sh")).unwrap();
     make_executable(&init);
     for module in &kernel.modules {
         fs::copy(module, guest.join(module.file_name().unwrap())).unwrap();
     }
-    let runtime = if let Some(peer) = peer {
-        bring(root, peer, "peer");
+    for program in asked.programs {
+        let place = root.join(program.trim_start_matches('/'));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        bring(root, Path::new(program), &place);
+    }
+    for (path, text) in asked.files {
+        let place = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::write(place, text).unwrap();
+    }
+    let runtime = if let Some(peer) = asked.peer {
+        bring(root, peer, &guest.join("peer"));
         "/guest/peer"
     } else {
-        bring(root, Path::new(env!("CARGO_BIN_EXE_carrack-runtime")), "carrack-runtime");
-        bring(root, &std::env::current_exe().unwrap(), "tests");
+        let ours = Path::new(env!("CARGO_BIN_EXE_carrack-runtime"));
+        bring(root, ours, &guest.join("carrack-runtime"));
+        bring(root, &std::env::current_exe().unwrap(), &guest.join("tests"));
         "/guest/carrack-runtime"
     };
     fs::write(guest.join("runtime"), runtime).unwrap();
     rootfs(&root.join("bundle/rootfs"));
-    for (name, config) in bundles::all() {
+    for (name, config) in &asked.bundles {
         let bundle = root.join("bundle").join(name);
         fs::create_dir(&bundle).unwrap();
         fs::write(bundle.join("config.json"), config.to_string()).unwrap();
@@ -153,13 +181,12 @@ fn rootfs(root: &Path) {
     }
 }
 
-/// Copies a program into `/guest`, without what only debuggers read, and the libraries it loads.
-fn bring(root: &Path, program: &Path, name: &str) {
-    let place = root.join("guest").join(name);
-    fs::copy(program, &place).unwrap();
-    make_executable(&place);
+/// Copies a program to its place, without what only debuggers read, and the libraries it loads.
+fn bring(root: &Path, program: &Path, place: &Path) {
+    fs::copy(program, place).unwrap();
+    make_executable(place);
     // Where it is missing the guest is only larger.
-    Command::new("strip").arg("--strip-debug").arg(&place).output().ok();
+    Command::new("strip").arg("--strip-debug").arg(place).output().ok();
     let listed = Command::new("ldd").arg(program).output().unwrap();
     for library in String::from_utf8_lossy(&listed.stdout)
         .split_whitespace()

@@ -83,6 +83,53 @@ impl Group {
         Ok(Self { layout, path: relative })
     }
 
+    /// No group: taking processes in and removing it do nothing, and everything else is
+    /// refused with [`CgroupError::NoGroup`].
+    pub fn none() -> Self {
+        Self { layout: Layout::none(), path: PathBuf::new() }
+    }
+
+    /// Whether this is no group.
+    pub fn is_none(&self) -> bool {
+        self.layout.hierarchies().is_empty()
+    }
+
+    /// The hierarchies it is in.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The group in those hierarchies that have it.
+    #[must_use]
+    pub fn present(&self) -> Self {
+        let layout = self.layout.filtered(|hierarchy| hierarchy.mount.join(&self.path).is_dir());
+        Self { layout, path: self.path.clone() }
+    }
+
+    /// Creates the group where the caller may, and says where; with the last refusal, if any.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is no refusal for want of privilege.
+    pub fn create_where_allowed(&self) -> Result<(Self, Option<CgroupError>), CgroupError> {
+        let mut refusal = None;
+        let mut other = None;
+        let layout = self.layout.filtered(|hierarchy| {
+            let alone =
+                Self { layout: self.layout.filtered(|one| one == hierarchy), ..self.clone() };
+            match alone.create() {
+                Ok(()) => return true,
+                Err(error) if error.is_refusal() => refusal = Some(error),
+                Err(error) => other = Some(error),
+            }
+            false
+        });
+        match other {
+            Some(error) => Err(error),
+            None => Ok((Self { layout, path: self.path.clone() }, refusal)),
+        }
+    }
+
     /// The path, without a leading slash.
     pub fn path(&self) -> &Path {
         &self.path
@@ -263,6 +310,9 @@ impl Group {
     ///
     /// When the list cannot be read; a group that is gone has none.
     pub fn processes(&self) -> Result<Vec<Pid>, CgroupError> {
+        if self.is_none() {
+            return Err(CgroupError::NoGroup);
+        }
         let mut found = Vec::new();
         if let Some(directory) = self.kill_directory() {
             collect_processes(&directory, &mut found)?;
@@ -335,6 +385,9 @@ impl Group {
     ///
     /// As [`Self::kill_all`].
     pub fn signal_all(&self, signal: i32) -> Result<(), CgroupError> {
+        if self.is_none() {
+            return Err(CgroupError::NoGroup);
+        }
         let Some(directory) = self.kill_directory() else { return Ok(()) };
         if signal == libc::SIGKILL && fs::write(directory.join("cgroup.kill"), "1").is_ok() {
             return Ok(());
@@ -364,6 +417,7 @@ impl Group {
     /// When a counter cannot be read; counters the machine lacks are zero.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
         match self.layout.version() {
+            Version::One if self.is_none() => Err(CgroupError::NoGroup),
             Version::One => stats::read_v1(|controller| self.directory_of(controller).ok()),
             Version::Two => stats::read_v2(&self.unified_directory()),
         }
@@ -420,11 +474,18 @@ impl Group {
                 .directory_of("freezer")
                 .or_else(|_| self.directory_of("pids"))
                 .or_else(|_| self.directory_of("memory"))
-                .ok()?,
+                .ok()
+                .or_else(|| self.directories().next())?,
             Version::Two => self.unified_directory(),
         };
         directory.is_dir().then_some(directory)
     }
+}
+
+/// The version 2 group that this process is in, without a leading slash.
+pub fn own_path() -> Option<PathBuf> {
+    let listed = read_file(Path::new("/proc/self/cgroup")).ok()?;
+    unified_path(&listed).map(Path::to_owned)
 }
 
 /// The version 2 group in the text of a `/proc/PID/cgroup`, without a leading slash.

@@ -61,6 +61,19 @@ impl Kinds {
     }
 }
 
+/// Whether the calling process is in a user namespace other than the first one, where even
+/// root has no power over the host. In doubt it is not.
+pub fn is_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.is_empty() && !maps_everybody(&map)
+}
+
+/// Only the first namespace has every number there is, each as itself.
+fn maps_everybody(map: &str) -> bool {
+    let numbers: Vec<&str> = map.split_ascii_whitespace().collect();
+    numbers == ["0", "0", "4294967295"]
+}
+
 /// Opens a namespace by its file, such as one bound below `/run`.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::namespace::Kinds;
 
@@ -184,6 +184,25 @@ fn refuse_threads() -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
     }
     Ok(())
+}
+
+/// Starts a process that only waits until it is ended, or its parent has: somebody to be in
+/// a place before those come for whom it is made.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn start_waiting() -> io::Result<Child> {
+    let parent = rustix::process::getpid();
+    start(Birth::default(), || {
+        let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        // The parent may have ended before it was bound to.
+        if bound.is_ok() && rustix::process::getppid() == Some(parent) {
+            loop {
+                rustix::event::pause();
+            }
+        }
+    })
 }
 
 /// Leaves at once, running nothing on the way out: for the body of [`start`].

@@ -1,9 +1,11 @@
 //! Looking at containers, signalling, freezing, limiting and removing them.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use carrack_linux::cgroup::{CgroupError, OomWatch, Stats};
+use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::process;
 use carrack_linux::trusted::{self, TrustedDir};
 use carrack_oci::runtime as oci;
@@ -12,10 +14,10 @@ use rustix::process::Pid;
 
 use crate::create::{kept_spec, state_json};
 use crate::error::{ControlError, DeleteError, StateError};
-use crate::hooks;
 use crate::id::ContainerId;
 use crate::state::{Record, State, Status};
 use crate::{Runtime, plan};
+use crate::{home, hooks};
 
 /// How long a killed process may take to go.
 const DEATH_TIME: Duration = Duration::from_secs(10);
@@ -77,10 +79,10 @@ pub(crate) fn kill(
 ) -> Result<(), ControlError> {
     const ATTEMPT: &str = "signalling";
     let (record, state) = find(runtime, id, ATTEMPT)?;
-    if all {
-        return Runtime::group(&record)
-            .and_then(|group| group.signal_all(signal))
-            .map_err(cgroup(ATTEMPT));
+    let group = || Runtime::group(&record).map_err(cgroup(ATTEMPT));
+    // Without a group all is the first process, where the others end with it.
+    if all && !(group()?.is_none() && state.pid.is_some_and(has_own_pids)) {
+        return group()?.signal_all(signal).map_err(cgroup(ATTEMPT));
     }
     let opened = record.open().map_err(|source| ControlError::Signal {
         signal,
@@ -100,6 +102,15 @@ pub(crate) fn kill(
         Runtime::group(&record).and_then(|group| group.thaw()).map_err(cgroup(ATTEMPT))?;
     }
     Ok(())
+}
+
+/// Whether a process is in another namespace of process ids than we are. In doubt it is not.
+fn has_own_pids(first: Pid) -> bool {
+    let same = || -> io::Result<bool> {
+        let theirs = namespace::open_of(first, Kinds::PID)?;
+        namespace::same(theirs.as_fd(), namespace::open_own(Kinds::PID)?.as_fd())
+    };
+    same().is_ok_and(|same| !same)
 }
 
 pub(crate) fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result<(), DeleteError> {
@@ -126,8 +137,8 @@ pub(crate) fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result
     }
     if group.exists() {
         group.kill_all()?;
-        group.delete()?;
     }
+    home::remove(&group, record.unit.as_ref())?;
     run_poststop(&record, &directory);
     remove_directory(directory)
 }
@@ -210,13 +221,18 @@ pub(crate) fn update(
     runtime: &Runtime,
     id: &ContainerId,
     resources: &oci::LinuxResources,
-) -> Result<(), ControlError> {
+) -> Result<Vec<String>, ControlError> {
     const ATTEMPT: &str = "limiting";
     let (record, state) = find(runtime, id, ATTEMPT)?;
     if state.status == Status::Stopped {
         return Err(wrong_status(ATTEMPT, &state));
     }
-    let limits = plan::plan_limits(resources)
+    let (mut limits, warnings) = plan::plan_limits(resources)
         .map_err(|source| ControlError::Spec { attempt: ATTEMPT, source })?;
-    Runtime::group(&record).and_then(|group| group.apply(&limits)).map_err(cgroup(ATTEMPT))
+    if record.rootless {
+        limits.devices = None;
+    }
+    let group = Runtime::group(&record).map_err(cgroup(ATTEMPT))?;
+    home::limit(&group, record.unit.as_ref(), &limits).map_err(cgroup(ATTEMPT))?;
+    Ok(warnings)
 }

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use carrack_linux::cgroup::{Group, Layout};
 use carrack_linux::namespace::Kinds;
 use carrack_linux::process::{self, Birth, Child};
 use carrack_linux::procfs::Proc;
@@ -17,6 +16,7 @@ use rustix::process::Pid;
 use crate::channel::{Channel, Message};
 use crate::error::{CreateError, SpecError, StartError};
 use crate::failure::Failure;
+use crate::home::{self, Home};
 use crate::hooks;
 use crate::id::ContainerId;
 use crate::inside::Inside;
@@ -57,16 +57,13 @@ pub(crate) fn create(
         .map_err(host(format!("opening the bundle {}", request.bundle.display())))?;
     let (spec, bytes) = read_spec(&bundle.join(CONFIG))?;
     let plan = plan::plan(&spec, &bundle, request.id.as_str())?;
-    let layout = Layout::detect()?;
-    let group = Group::new(layout.clone(), &plan.cgroup)?;
+    let home = Home::find(&runtime.cgroups, &spec, &plan, request.id)?;
     let directory = make_directory(runtime, request.id)?;
     let mut making = Making {
-        record: record(&plan, request.id, &bundle),
+        record: record(&plan, request.id, &bundle, &home),
         hooks: spec.hooks,
-        group_is_ours: !group.exists(),
         plan,
-        layout,
-        group,
+        home,
         directory,
     };
     making
@@ -83,7 +80,7 @@ pub(crate) fn create(
     }
 }
 
-fn record(plan: &Plan, id: &ContainerId, bundle: &Path) -> Record {
+fn record(plan: &Plan, id: &ContainerId, bundle: &Path, home: &Home) -> Record {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Record {
         version: 1,
@@ -92,7 +89,9 @@ fn record(plan: &Plan, id: &ContainerId, bundle: &Path) -> Record {
         rootfs: plan.rootfs.clone(),
         created_millis: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         process: None,
-        cgroup: plan.cgroup.clone(),
+        cgroup: home.group().path().to_owned(),
+        unit: home.unit(),
+        rootless: home.is_rootless(),
         annotations: plan.annotations.clone(),
         has_process: plan.process.is_some(),
     }
@@ -111,9 +110,7 @@ fn make_directory(runtime: &Runtime, id: &ContainerId) -> Result<TrustedDir, Cre
 struct Making {
     plan: Plan,
     hooks: oci::Hooks,
-    layout: Layout,
-    group: Group,
-    group_is_ours: bool,
+    home: Home,
     directory: TrustedDir,
     record: Record,
 }
@@ -126,17 +123,17 @@ impl Making {
             .into_streams(terminal)
             .map_err(|reason| CreateError::Stdio { reason })?
             .map_err(host("opening /dev/null"))?;
-        self.group.create()?;
-        self.group.apply(&self.plan.limits)?;
+        self.home.make(&self.plan.limits)?;
+        self.record.cgroup = self.home.group().path().to_owned();
         if let Some(owner) = self.plan.cgroup_owner() {
-            self.group.delegate(owner)?;
+            self.home.group().delegate(owner)?;
         }
         let init = request
             .init
             .map(|init| init.try_clone_to_owned())
             .transpose()
             .map_err(host("keeping the init program"))?;
-        let prepared = Prepared::new(&self.plan, &self.layout, &self.group, streams, init)?;
+        let prepared = Prepared::new(&self.plan, self.home.group(), streams, init)?;
         let listener = socket::listen_in(self.directory.as_fd(), START_SOCKET.as_ref())
             .map_err(host("making the socket the container waits at"))?;
         let listener = OwnedFd::from(listener);
@@ -144,7 +141,10 @@ impl Making {
         let child = self.bear(&prepared, &theirs, &listener, request.preserve_fds)?;
         drop(theirs);
         match self.accompany(&child, &ours, request.pid_file) {
-            Ok(console) => Ok(Created { pid: child.pid(), pidfd: child.into_pidfd(), console }),
+            Ok(console) => {
+                let warnings = std::mem::take(&mut self.plan.warnings);
+                Ok(Created { pid: child.pid(), pidfd: child.into_pidfd(), console, warnings })
+            }
             Err(error) => {
                 child.destroy();
                 // If it failed first, our own failure is only the echo of that.
@@ -165,15 +165,11 @@ impl Making {
         preserve_fds: u32,
     ) -> Result<Child, CreateError> {
         let state_json = self.state_json("creating", None);
-        let cgroup = self.group.handle()?;
+        let cgroup = self.home.group().handle()?;
         let joined = Joined::open(&self.plan.joined).map_err(host("opening namespaces"))?;
-        let birth = Birth {
-            // Its own namespace of control groups begins where the group has taken it in.
-            namespaces: self.plan.new - Kinds::CGROUP,
-            cgroup: cgroup.as_ref().map(AsFd::as_fd),
-            sibling: false,
-        };
-        let inside = Inside {
+        // Its own namespace of control groups begins where the group has taken it in.
+        let namespaces = self.plan.new - Kinds::CGROUP;
+        let inside = || Inside {
             plan: &self.plan,
             hooks: &self.hooks,
             state_json: &state_json,
@@ -184,7 +180,17 @@ impl Making {
             joined: false,
         };
         joined
-            .within(|| process::start(birth, || inside.run()))
+            .within(|| {
+                let cgroup = cgroup.as_ref().map(AsFd::as_fd);
+                let birth = Birth { namespaces, cgroup, sibling: false };
+                match process::start(birth, || inside().run()) {
+                    // systemd will move it.
+                    Err(error) if self.record.unit.is_some() && home::is_refusal(&error) => {
+                        process::start(Birth { cgroup: None, ..birth }, || inside().run())
+                    }
+                    started => started,
+                }
+            })
             .map_err(host("starting the first process in its namespaces"))
     }
 
@@ -201,9 +207,7 @@ impl Making {
             channel.send(&Message::Mapped).map_err(host(talk))?;
         }
         self.adjust(child.pid())?;
-        if self.layout.version() == carrack_linux::cgroup::Version::One {
-            self.group.add(child.pid())?;
-        }
+        self.home.take_in(child.pid())?;
         channel.send(&Message::Joined).map_err(host(talk))?;
         let console = loop {
             match channel.receive().map_err(host(talk))? {
@@ -261,11 +265,8 @@ impl Making {
     }
 
     /// Takes everything away again; the error that led here is the one to report.
-    fn undo(self) {
-        if self.group_is_ours {
-            self.group.kill_all().ok();
-            self.group.delete().ok();
-        }
+    fn undo(mut self) {
+        self.home.undo();
         self.directory.remove_all().ok();
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use carrack_linux::cgroup::{Group, Version};
+use carrack_linux::cgroup::Group;
 use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::process::{self, Birth, Child};
 use carrack_linux::trusted::TrustedDir;
@@ -12,11 +12,12 @@ use rustix::process::Pid;
 use crate::channel::{Channel, Message};
 use crate::create::{adjust_oom_score, kept_spec};
 use crate::error::{ExecError, SpecError};
+use crate::home;
 use crate::id::ContainerId;
 use crate::inside::{Newcomer, rlimit};
 use crate::joined::Joined;
 use crate::plan::{self, ProcessPlan};
-use crate::state::{Record, Status};
+use crate::state::{Record, RecordedUnit, Status};
 use crate::stdio::Streams;
 use crate::{ExecRequest, Executed, Runtime, control};
 
@@ -47,6 +48,7 @@ pub(crate) fn exec(
         .map_err(host("opening /dev/null"))?;
     let guest = Guest {
         group: Runtime::group(&record)?,
+        unit: record.unit,
         kinds: foreign(first).map_err(host("comparing namespaces"))?,
         first,
         pidfd,
@@ -101,6 +103,7 @@ fn takes_none(error: &io::Error) -> bool {
 
 struct Guest {
     group: Group,
+    unit: Option<RecordedUnit>,
     first: Pid,
     pidfd: OwnedFd,
     kinds: Kinds,
@@ -150,6 +153,7 @@ impl Guest {
             Err(error) if takes_none(&error) => {
                 start(self.group.handle_of(self.first).map_err(io::Error::other)?.as_ref())
             }
+            Err(error) if self.unit.is_some() && home::is_refusal(&error) => start(None),
             started => started,
         });
         started.map_err(host("starting a process"))
@@ -169,9 +173,7 @@ impl Guest {
                     })?;
             }
         }
-        if self.group.version() == Version::One {
-            self.group.add(child.pid())?;
-        }
+        home::take_in(&self.group, self.unit.as_ref(), child.pid())?;
         channel.send(&Message::Joined).map_err(host(talk))?;
         let mut console = None;
         loop {

@@ -20,6 +20,7 @@ mod create;
 mod error;
 mod exec;
 mod failure;
+mod home;
 mod hooks;
 mod id;
 mod inside;
@@ -38,6 +39,7 @@ use carrack_linux::trusted::TrustedDir;
 use carrack_oci::runtime as oci;
 use rustix::process::Pid;
 
+pub use carrack_linux::cgroup::systemd::Bus;
 pub use carrack_linux::cgroup::{OomEvents, OomWatch, Stats, stats};
 pub use error::{
     ControlError, CreateError, DeleteError, ExecError, HookError, Problem, SpecError, StartError,
@@ -60,6 +62,18 @@ pub mod features {
 #[derive(Clone, Debug)]
 pub struct Runtime {
     root: PathBuf,
+    cgroups: CgroupOptions,
+}
+
+/// Who makes control groups, and with what right.
+#[derive(Clone, Debug, Default)]
+pub struct CgroupOptions {
+    /// Have this systemd make them, as transient scopes; otherwise they are directories that
+    /// we make ourselves.
+    pub systemd: Option<Bus>,
+    /// We may lack the right to make groups: a container that asks for no limits then goes
+    /// without one, and rules on devices are left to whoever gave us what we have.
+    pub rootless: bool,
 }
 
 /// A container to make.
@@ -89,6 +103,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The caller's end of its terminal.
     pub console: Option<OwnedFd>,
+    /// What the configuration asks for that has no effect.
+    pub warnings: Vec<String>,
 }
 
 /// A program to run in a container.
@@ -118,7 +134,13 @@ pub struct Executed {
 impl Runtime {
     /// The containers recorded below `state_root`, which need not exist yet.
     pub fn new(state_root: impl Into<PathBuf>) -> Self {
-        Self { root: state_root.into() }
+        Self { root: state_root.into(), cgroups: CgroupOptions::default() }
+    }
+
+    /// The same containers, with control groups for new ones made in this way.
+    #[must_use]
+    pub fn with_cgroups(self, cgroups: CgroupOptions) -> Self {
+        Self { cgroups, ..self }
     }
 
     /// Makes a container, everything up to, not including, the user's program.
@@ -242,7 +264,7 @@ impl Runtime {
         control::processes(self, id)
     }
 
-    /// Changes the limits that are set in `resources`.
+    /// Changes the limits that are set in `resources`, and says which of them have no effect.
     ///
     /// # Errors
     ///
@@ -251,7 +273,7 @@ impl Runtime {
         &self,
         id: &ContainerId,
         resources: &oci::LinuxResources,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Vec<String>, ControlError> {
         control::update(self, id, resources)
     }
 
@@ -265,7 +287,11 @@ impl Runtime {
     }
 
     fn group(record: &Record) -> Result<Group, carrack_linux::cgroup::CgroupError> {
-        Group::new(Layout::detect()?, &record.cgroup)
+        if record.cgroup.as_os_str().is_empty() {
+            return Ok(Group::none());
+        }
+        let group = Group::new(Layout::detect()?, &record.cgroup)?;
+        Ok(if record.rootless { group.present() } else { group })
     }
 }
 

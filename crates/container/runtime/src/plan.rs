@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) process: Option<ProcessPlan>,
     pub(crate) cgroup: PathBuf,
     pub(crate) limits: Limits,
+    /// What has no effect.
+    pub(crate) warnings: Vec<String>,
     pub(crate) personality: Option<u32>,
     pub(crate) annotations: BTreeMap<String, String>,
 }
@@ -149,6 +151,7 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path, id: &str) -> Result<Plan, Sp
         process,
         cgroup: cgroup_path(linux, id),
         limits: limits::of_container(linux, &mut problems),
+        warnings: linux.resources.as_ref().map(limits::warnings).unwrap_or_default(),
         personality: personality(linux, &mut problems),
         annotations: spec.annotations.clone(),
     };
@@ -167,12 +170,14 @@ pub(crate) fn plan_process(
     Ok(plan)
 }
 
-/// New limits for a container that exists.
-pub(crate) fn plan_limits(resources: &oci::LinuxResources) -> Result<Limits, SpecError> {
+/// New limits for a container that exists, and what of them has no effect.
+pub(crate) fn plan_limits(
+    resources: &oci::LinuxResources,
+) -> Result<(Limits, Vec<String>), SpecError> {
     let mut problems = Problems::default();
     let limits = limits::limits(resources, &mut problems);
     problems.finish()?;
-    Ok(limits)
+    Ok((limits, limits::warnings(resources)))
 }
 
 fn check_version(spec: &oci::Spec, problems: &mut Problems) {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use carrack_linux::cgroup::{Group, Hierarchy, Layout};
+use carrack_linux::cgroup::{Group, Hierarchy};
 use carrack_linux::mount::{self, Change, Propagation};
 use carrack_linux::trusted;
 use rustix::fs::FileType;
@@ -46,7 +46,6 @@ fn host(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> CreateError {
 impl Prepared {
     pub(crate) fn new(
         plan: &Plan,
-        layout: &Layout,
         group: &Group,
         stdio: Streams,
         init: Option<OwnedFd>,
@@ -57,7 +56,7 @@ impl Prepared {
             binds: plan.mounts.iter().map(bind).collect::<Result<_, _>>()?,
             null: null()?,
             devices,
-            hierarchies: hierarchies(plan, layout, group)?,
+            hierarchies: hierarchies(plan, group)?,
             stdio,
             init,
         })
@@ -156,7 +155,6 @@ fn host_devices(plan: &Plan) -> Result<Vec<(PathBuf, OwnedFd)>, CreateError> {
 /// Without a namespace of its own the container is shown its groups by binding them.
 fn hierarchies(
     plan: &Plan,
-    layout: &Layout,
     group: &Group,
 ) -> Result<Vec<(Hierarchy, Option<OwnedFd>)>, CreateError> {
     use carrack_linux::namespace::Kinds;
@@ -174,5 +172,5 @@ fn hierarchies(
             .map_err(host(format!("opening control group {}", directory.display())))?;
         Ok((hierarchy.clone(), Some(tree)))
     };
-    layout.hierarchies().iter().zip(group.directories()).map(bind).collect()
+    group.layout().hierarchies().iter().zip(group.directories()).map(bind).collect()
 }

@@ -76,9 +76,24 @@ pub(crate) struct Record {
     pub(crate) created_millis: u64,
     /// The first process and the moment it started; none while it is being made.
     pub(crate) process: Option<RecordedProcess>,
+    /// Its control group; empty when it has none.
     pub(crate) cgroup: PathBuf,
+    /// The unit that systemd made for it.
+    #[serde(default)]
+    pub(crate) unit: Option<RecordedUnit>,
+    /// Whether it was made without privilege, and its group is only where that sufficed.
+    #[serde(default)]
+    pub(crate) rootless: bool,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) has_process: bool,
+}
+
+/// A unit, and where its systemd is reached.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct RecordedUnit {
+    pub(crate) name: String,
+    /// The bus of a user's session; none is that of the machine.
+    pub(crate) bus: Option<String>,
 }
 
 /// A process that can be told from a later one with its id.

@@ -6,17 +6,17 @@ use super::{Limits, read_file};
 
 /// What holds in a group. Limits of `-1` are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Current {
+pub(super) struct Current {
     /// The limit on memory.
-    pub(crate) memory: Option<i64>,
+    pub(super) memory: Option<i64>,
     /// Version 2: the limit on swap alone.
-    pub(crate) swap: Option<i64>,
+    pub(super) swap: Option<i64>,
     /// The quota.
-    pub(crate) quota: Option<i64>,
+    pub(super) quota: Option<i64>,
     /// The period of the quota.
-    pub(crate) period: Option<u64>,
+    pub(super) period: Option<u64>,
     /// Memory in use.
-    pub(crate) used: Option<i64>,
+    pub(super) used: Option<i64>,
 }
 
 impl Current {

@@ -103,6 +103,21 @@ pub enum CgroupError {
         /// The most bytes ever in use.
         peak: u64,
     },
+    /// Limits were asked for by somebody who may not make groups.
+    #[error(
+        "making a control group without privilege: {}; have a group delegated to this user (a \
+         session under systemd with --systemd-cgroup is one), run as root, or remove the limits",
+        needs.iter()
+            .map(|(field, controller)| format!("linux.resources.{field} needs controller {controller}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    )]
+    Unprivileged {
+        /// What is asked for, and the controller it needs.
+        needs: Vec<(String, String)>,
+        /// How making the group failed.
+        source: Box<Self>,
+    },
     /// The container has no group at all.
     #[error(
         "the container has no control group, as it was made without the right to make one; \
@@ -214,4 +229,19 @@ pub enum CgroupError {
         /// What the system answered.
         source: io::Error,
     },
+}
+
+impl CgroupError {
+    /// Whether it was for want of privilege, or of a place that can be written.
+    pub fn is_refusal(&self) -> bool {
+        let source = match self {
+            Self::ReadOnly { .. } => return true,
+            Self::Create { source, .. }
+            | Self::Open { source, .. }
+            | Self::Write { source, .. }
+            | Self::Delegate { source, .. } => source,
+            _ => return false,
+        };
+        matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS))
+    }
 }

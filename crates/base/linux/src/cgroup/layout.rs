@@ -42,6 +42,17 @@ impl Layout {
         Self::from_mounts(&mounts)
     }
 
+    /// No hierarchy at all: a group in it is none, and limits nothing.
+    pub fn none() -> Self {
+        Self { hierarchies: Vec::new() }
+    }
+
+    /// Those hierarchies that `wanted` is true of.
+    pub(super) fn filtered(&self, mut wanted: impl FnMut(&Hierarchy) -> bool) -> Self {
+        let wanted = |hierarchy: &&Hierarchy| wanted(hierarchy);
+        Self { hierarchies: self.hierarchies.iter().filter(wanted).cloned().collect() }
+    }
+
     /// Finds the hierarchies in the text of a `mountinfo` file.
     ///
     /// Controllers mounted on version 1 win: a version 2 mount beside them (hybrid) has
@@ -79,7 +90,7 @@ impl Layout {
 
     /// The interface in use.
     pub fn version(&self) -> Version {
-        self.hierarchies.first().map_or(Version::Two, |hierarchy| hierarchy.version)
+        self.hierarchies.first().map_or(Version::One, |hierarchy| hierarchy.version)
     }
 
     /// All hierarchies in use; one on version 2.

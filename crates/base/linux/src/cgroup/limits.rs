@@ -27,6 +27,35 @@ pub struct Limits {
     pub unified: BTreeMap<String, String>,
 }
 
+impl Limits {
+    /// What is asked for, by its name in a configuration, and the controller it needs; devices
+    /// are not among it, as they need none on version 2.
+    pub fn needs(&self) -> Vec<(String, String)> {
+        let (cpu, io) = (&self.cpu, &self.io);
+        let placed = cpu.cpus.is_some() || cpu.mems.is_some();
+        let timed = Cpu { cpus: None, mems: None, ..cpu.clone() } != Cpu::default();
+        let limited = Memory { check_before_update: false, ..self.memory.clone() };
+        let asked = [
+            (limited != Memory::default(), "memory", "memory"),
+            (timed, "cpu", "cpu"),
+            (placed, "cpu.cpus and cpu.mems", "cpuset"),
+            (self.pids.is_some_and(|pids| pids != 0), "pids", "pids"),
+            (*io != Io::default(), "blockIO", "io"),
+            (!self.huge_pages.is_empty(), "hugepageLimits", "hugetlb"),
+            (self.network_class.is_some(), "network.classID", "net_cls"),
+            (!self.network_priorities.is_empty(), "network.priorities", "net_prio"),
+            (!self.rdma.is_empty(), "rdma", "rdma"),
+        ];
+        let asked = asked.into_iter().filter(|(asked, ..)| *asked);
+        let asked = asked.map(|(_, field, controller)| (field.to_owned(), controller.to_owned()));
+        let unified = self.unified.keys().map(|file| {
+            let controller = file.split('.').next().unwrap_or_default();
+            (format!("unified.{file}"), controller.to_owned())
+        });
+        asked.chain(unified).collect()
+    }
+}
+
 /// Limits on memory, in bytes. `-1` means none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-pub use properties::{Told, annotated, start_properties, unit_properties};
+pub(super) use properties::unit_properties;
+pub use properties::{Told, annotated, oom_policy, start_properties};
 pub use unit::{Scope, expand_slice};
 
 use super::CgroupError;

@@ -102,6 +102,16 @@ fn everybodys_share_is_everybodys_weight_and_ends_are_kept() {
     assert_eq!([v2::io_weight(10), v2::io_weight(1000)], [1, 10_000]);
 }
 
+#[test]
+fn every_weight_is_what_a_library_of_mathematics_makes_of_the_formula() {
+    for shares in 3..262_144u32 {
+        let log = f64::from(shares).log2();
+        let weight = 10f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0);
+        let expected = (weight - 1e-9).ceil();
+        assert_eq!(v2::cpu_weight(shares.into()).to_string(), expected.to_string(), "{shares}");
+    }
+}
+
 fn memory(limit: Option<i64>, swap: Option<i64>) -> Memory {
     Memory { limit, swap, ..Memory::default() }
 }

@@ -242,19 +242,55 @@ pub(super) fn cpu_weight(shares: u64) -> u64 {
         0..=2 => 1,
         262_144.. => 10_000,
         shares => {
-            #[expect(clippy::cast_precision_loss, reason = "below two to the eighteenth")]
-            let log = (shares as f64).log2();
-            let weight = 10f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0);
+            let log = base_two_logarithm(shares);
+            let weight = power_of_ten((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0);
             // A fixed point may come out a little above itself.
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "between 1 and 10000"
-            )]
-            let weight = (weight - 1e-9).ceil() as u64;
-            weight
+            round_up(weight - 1e-9)
         }
     }
+}
+
+/// The programs this is in are linked without a library of mathematics; these few functions
+/// are good to twelve digits where they are used, which is more than the rounding needs.
+fn base_two_logarithm(number: u64) -> f64 {
+    let whole = number.ilog2();
+    #[expect(clippy::cast_precision_loss, reason = "below two to the eighteenth")]
+    let rest = number as f64 / (1u64 << whole) as f64;
+    // The logarithm of a number between one and two, by the series of the area tangent.
+    let z = (rest - 1.0) / (rest + 1.0);
+    let (mut term, mut sum) = (z, 0.0);
+    for odd in (1u8..40).step_by(2) {
+        sum += term / f64::from(odd);
+        term *= z * z;
+    }
+    f64::from(whole) + 2.0 * sum / std::f64::consts::LN_2
+}
+
+/// Ten to a power between zero and four.
+fn power_of_ten(exponent: f64) -> f64 {
+    let natural = exponent * std::f64::consts::LN_10;
+    let mut rest = natural;
+    let mut scale = 1.0;
+    while rest > std::f64::consts::LN_2 {
+        rest -= std::f64::consts::LN_2;
+        scale *= 2.0;
+    }
+    let (mut term, mut sum) = (1.0, 1.0);
+    for step in 1u8..20 {
+        term *= rest / f64::from(step);
+        sum += term;
+    }
+    sum * scale
+}
+
+fn round_up(number: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and 10000"
+    )]
+    let whole = number as u32;
+    u64::from(whole) + u64::from(f64::from(whole) < number)
 }
 
 /// Weights of 10 to 1000 onto weights of 1 to 10000.

@@ -139,5 +139,5 @@ fn new_device_rules_keep_the_default_devices() {
     let null = |rule: &carrack_linux::cgroup::DeviceRule| {
         rule.allow && (rule.major, rule.minor) == (Some(1), Some(3))
     };
-    assert!(limits.devices.unwrap().iter().any(null));
+    assert!(limits.0.devices.unwrap().iter().any(null));
 }

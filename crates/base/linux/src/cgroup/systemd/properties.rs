@@ -47,6 +47,17 @@ pub fn start_properties(
     all
 }
 
+/// What a unit does when memory runs out in it, which can only be said at its start.
+pub fn oom_policy(limits: &Limits, release: u32) -> Option<Property> {
+    let group = limits.unified.get("memory.oom.group").filter(|_| release >= 253)?;
+    let policy = match group.trim() {
+        "0" => "continue",
+        "1" => "kill",
+        _ => return None,
+    };
+    Some(text("OOMPolicy", policy))
+}
+
 /// The properties that `org.systemd.property.NAME` annotations ask for. Names that end in
 /// `Sec` are turned into those in microseconds, which the bus has.
 ///
@@ -115,7 +126,7 @@ fn number(value: i64) -> Value {
 /// # Errors
 ///
 /// As the settings of version 2, for limits that contradict each other.
-pub fn unit_properties(
+pub(in crate::cgroup) fn unit_properties(
     limits: &Limits,
     version: Version,
     release: u32,

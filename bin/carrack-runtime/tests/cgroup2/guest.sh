@@ -60,9 +60,9 @@ limits() {
     fi
     equal memory.low "$(value memory.low)" 16777216
     equal cpu.max "$(value cpu.max)" "50000 100000"
-    # Shares of 2 to 262144 are weights of 1 to 10000.
+    # Shares of 2, 1024 and 262144 are weights of 1, 100 and 10000; older peers drew a line.
     weight=$(value cpu.weight)
-    holds cpu.weight [ "$weight" -ge 19 -a "$weight" -le 60 ]
+    holds cpu.weight [ "$weight" = 59 -o "$weight" = 20 ]
     equal pids.max "$(value pids.max)" 20
     equal cpuset.cpus "$(value cpuset.cpus)" 1
     equal cpuset.mems "$(value cpuset.mems)" 0
@@ -81,6 +81,22 @@ limits() {
     else
         bad update "$(said)"
     fi
+    echo '{"cpu":{"period":25000}}' > /tmp/update
+    runtime update --resources /tmp/update limits 2>> /out/limits.said || bad update-period "$(said)"
+    equal update-keeps-the-quota "$(value cpu.max)" "20000 25000"
+    echo '{"memory":{"swap":67108864},"cpu":{"quota":10000}}' > /tmp/update
+    runtime update --resources /tmp/update limits 2>> /out/limits.said || bad update-swap "$(said)"
+    equal update-keeps-the-period "$(value cpu.max)" "10000 25000"
+    equal update-counts-swap-beside-memory "$(value memory.max) $(value memory.swap.max)" "50331648 16777216"
+    echo '{"memory":{"limit":4096,"swap":8192,"checkBeforeUpdate":true}}' > /tmp/update
+    if runtime update --resources /tmp/update limits 2>> /out/limits.said; then
+        bad update-is-checked "it was taken"
+    else
+        equal update-is-checked "$(value memory.max)" 50331648
+    fi
+    echo '{"memory":{"limit":-1}}' > /tmp/update
+    runtime update --resources /tmp/update limits 2>> /out/limits.said || bad update-unlimited "$(said)"
+    equal update-unlimited "$(value memory.max) $(value memory.swap.max)" "max max"
     equal exec-joins "$(runtime exec limits cat /proc/self/cgroup 2>&1)" 0::/
     down
     holds delete-removes-group [ ! -e $G ]

@@ -38,6 +38,20 @@ fn bundles() -> Vec<(String, Value)> {
     );
     limits["linux"]["cgroupsPath"] = json!("cases-deep.slice:box:limits");
     limits["annotations"] = json!({ "org.systemd.property.TimeoutStopSec": "uint64 7" });
+    let (_, mut legacy) = limited(
+        "legacy",
+        idle,
+        &json!({
+            "memory": { "limit": 32 * megabyte },
+            "cpu": { "shares": 512, "quota": 5_001, "period": 100_000, "cpus": "1" },
+            "pids": { "limit": 20 },
+            "devices": [
+                { "allow": false, "access": "rwm" },
+                { "allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm" },
+            ],
+        }),
+    );
+    legacy["linux"]["cgroupsPath"] = json!("cases-deep.slice:box:legacy");
     let (_, mut plain) = limited("plain", idle, &json!({ "pids": { "limit": 9 } }));
     plain["linux"]["cgroupsPath"] = json!("");
     let (_, mut short) = limited("short", "exit 3", &json!({}));
@@ -52,6 +66,7 @@ fn bundles() -> Vec<(String, Value)> {
         .into_iter()
         .chain(
             [
+                ("legacy", legacy),
                 ("plain", plain),
                 ("short", short),
                 ("bad", bad),
@@ -94,4 +109,9 @@ fn check(options: &str, least: usize) {
 #[test]
 fn systemd_makes_the_groups_and_keeps_the_limits() {
     check("systemd.unified_cgroup_hierarchy=1", 30);
+}
+
+#[test]
+fn systemd_makes_the_groups_of_version_1_too() {
+    check("systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1", 18);
 }

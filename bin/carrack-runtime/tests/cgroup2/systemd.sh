@@ -53,6 +53,45 @@ held() {
         (: < /tmp/tty) 2>/dev/null && echo tty; rm /tmp/tty; echo done' 2>&1 | tr '\n' ' ')" "zero done "
 }
 
+# On version 1 a group is in several hierarchies; $V is all of them.
+legacy() {
+    V=/sys/fs/cgroup
+    at() { cat $V/$1/cases.slice/cases-deep.slice/box-legacy.scope/$2 2>/dev/null || echo absent; }
+    legacy_held() {
+        equal $1-memory "$(show $U MemoryLimit) $(at memory memory.limit_in_bytes)" "$2 $2"
+        equal $1-tasks "$(show $U TasksMax) $(at pids pids.max)" "$3 $3"
+        equal $1-quota "$(show $U CPUQuotaPerSecUSec) $(at cpu cpu.cfs_quota_us)" "$4"
+        equal $1-shares "$(show $U CPUShares) $(at cpu cpu.shares)" "512 512"
+        equal $1-cpuset "$(at cpuset cpuset.cpus)" 1
+        equal $1-devices "$(runtime exec legacy sh -c '
+            (: < /dev/zero) 2>/dev/null && echo zero; mknod /tmp/tty c 4 67;
+            (: < /tmp/tty) 2>/dev/null && echo tty; rm /tmp/tty; echo done' 2>&1 | tr '\n' ' ')" "zero done "
+    }
+    U=box-legacy.scope
+    up legacy || return
+    for hierarchy in memory pids cpu cpuset devices freezer systemd; do
+        equal joined-$hierarchy "$(at $hierarchy cgroup.procs | wc -l)" 1
+    done
+    legacy_held started 33554432 20 "60ms 6000"
+    systemctl daemon-reload
+    legacy_held reloaded 33554432 20 "60ms 6000"
+    echo '{"memory":{"limit":50331648},"cpu":{"quota":20000},"pids":{"limit":30},"devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":5,"access":"rwm"}]}' > /tmp/update
+    runtime update --resources /tmp/update legacy 2>> /out/legacy.said || bad update "$(said)"
+    systemctl daemon-reload
+    legacy_held updated 50331648 30 "200ms 20000"
+    runtime pause legacy 2>> /out/legacy.said || bad pause "$(said)"
+    equal pause "$(at freezer freezer.state)" FROZEN
+    runtime resume legacy 2>> /out/legacy.said || bad resume "$(said)"
+    down
+    if known $U; then bad delete-removes-the-unit "$(show $U ActiveState)"; else ok delete-removes-the-unit; fi
+    equal delete-removes-the-groups "$(ls -d $V/*/cases.slice/cases-deep.slice/$U 2>/dev/null)" ""
+}
+if [ -d /sys/fs/cgroup/memory ]; then
+    legacy
+    echo "@@ end"
+    poweroff -f
+fi
+
 U=box-limits.scope
 G=/sys/fs/cgroup/cases.slice/cases-deep.slice/$U
 if up limits; then

@@ -74,3 +74,20 @@ fn the_processes_of_a_container_are_listed() {
     let first = i32::try_from(bundle.state()["pid"].as_i64().unwrap()).unwrap();
     assert!(pids.contains(&first), "{pids:?}");
 }
+
+#[test]
+fn who_makes_groups_is_told_on_the_command_line() {
+    let Some(mut bundle) = Bundle::program(&["/bin/true"]) else { return };
+    let id = bundle.id.clone();
+    bundle.config["linux"]["cgroupsPath"] = json!("");
+    let run = |flags: &[&str]| bundle.runtime(&[flags, &["run", &id]].concat());
+    run(&["--rootless", "maybe"]).fails_with(&["--rootless", "true, false and auto"]);
+    run(&["--rootless", "false"]).ok();
+    run(&["--rootless=true"]).ok();
+    if std::path::Path::new("/run/systemd/system").exists() {
+        eprintln!("skipped: a systemd answers here; the guests ask it");
+        return;
+    }
+    run(&["--systemd-cgroup"]).fails_with(&["systemd", "none answers", "cgroupfs driver"]);
+    bundle.runtime(&["state", &id]).fails_with(&["does not exist"]);
+}

@@ -6,6 +6,7 @@ use carrack_container_runtime::{ContainerId, CreateRequest, Created, Runtime, St
 
 use super::{Failed, code_of, hand_over, id};
 use crate::options::{Usage, Words, unknown};
+use crate::output;
 
 /// The options of `create` and `run`.
 struct Options {
@@ -55,6 +56,9 @@ impl Options {
             init: None,
         };
         let created = runtime.create(request)?;
+        for warning in &created.warnings {
+            output::fail(&format!("warning: {warning}"));
+        }
         if let (Some(console), Some(socket)) = (&created.console, &self.console_socket)
             && let Err(error) = hand_over(console, socket)
         {

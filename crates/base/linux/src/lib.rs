@@ -9,6 +9,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod copy;
 pub mod fs;
 pub mod label;
 pub mod mount;

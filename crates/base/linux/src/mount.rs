@@ -245,6 +245,26 @@ pub fn map_ids(mount: BorrowedFd<'_>, recursive: bool, map: BorrowedFd<'_>) -> i
     )
 }
 
+/// Changes options of the file system that is mounted at `mount`, wherever it is mounted.
+///
+/// # Errors
+///
+/// With the kernel's own message where it left one.
+pub fn reconfigure(mount: BorrowedFd<'_>, options: &[(&str, Option<&str>)]) -> io::Result<()> {
+    use rustix::mount::FsPickFlags;
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    let context = rustix::mount::fspick(mount, "", flags)?;
+    let filesystem = Filesystem { context, kind: "mounted here".to_owned() };
+    for (key, value) in options {
+        match value {
+            Some(value) => filesystem.set(key, value)?,
+            None => filesystem.flag(key)?,
+        }
+    }
+    rustix::mount::fsconfig_reconfigure(filesystem.context.as_fd())
+        .map_err(|errno| filesystem.explain(errno, "reconfigure"))
+}
+
 /// Makes `directory` this process's `/`, and its working directory.
 ///
 /// For a process that shares its mounts with others, whose root must stay; where it can,

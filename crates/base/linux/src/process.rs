@@ -39,6 +39,15 @@ pub struct Child {
 }
 
 impl Child {
+    /// Takes a child that another process started as our own ([`Birth::sibling`]).
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` when there is none.
+    pub fn adopt(pid: Pid) -> io::Result<Self> {
+        Ok(Self { pid, pidfd: open(pid)? })
+    }
+
     /// Its id, as this process sees it.
     pub fn pid(&self) -> Pid {
         self.pid
@@ -484,6 +493,18 @@ pub fn open_started(pid: Pid, started: u64) -> io::Result<Option<OwnedFd>> {
     };
     // Read after opening: if it matches now, the descriptor is the process meant.
     Ok((start_time(pid) == Some(started)).then_some(pidfd))
+}
+
+/// The root directory of a process. Check afterwards that it is still the one that was meant.
+///
+/// # Errors
+///
+/// When it is gone, or not ours to inspect.
+pub fn root_of(pid: Pid) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let path = format!("/proc/{}/root", pid.as_raw_nonzero());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Hides this process's `/proc` entry and memory from processes without privilege over it.

@@ -1,12 +1,12 @@
 //! Making a container, and letting it go.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use carrack_linux::cgroup::{Group, Layout};
-use carrack_linux::namespace::Kinds;
+use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::process::{self, Birth, Child};
 use carrack_linux::procfs::Proc;
 use carrack_linux::socket;
@@ -14,13 +14,17 @@ use carrack_linux::trusted::{self, TrustedDir};
 use carrack_oci::runtime as oci;
 use rustix::process::Pid;
 
+use crate::birth;
 use crate::channel::{Channel, Message};
 use crate::error::{CreateError, SpecError, StartError};
 use crate::failure::Failure;
 use crate::hooks;
 use crate::id::ContainerId;
-use crate::inside::Inside;
+use crate::inside::{Inside, LISTENER};
+use crate::interfaces;
 use crate::joined::Joined;
+use crate::listener;
+use crate::mapping;
 use crate::plan::{self, Plan};
 use crate::prepared::Prepared;
 use crate::state::{CONFIG, MAX_CONFIG, Record, RecordedProcess, START_SOCKET, Status};
@@ -144,7 +148,10 @@ impl Making {
         let child = self.bear(&prepared, &theirs, &listener, request.preserve_fds)?;
         drop(theirs);
         match self.accompany(&child, &ours, request.pid_file) {
-            Ok(console) => Ok(Created { pid: child.pid(), pidfd: child.into_pidfd(), console }),
+            Ok(console) => {
+                let warnings = std::mem::take(&mut self.plan.warnings);
+                Ok(Created { pid: child.pid(), pidfd: child.into_pidfd(), console, warnings })
+            }
             Err(error) => {
                 child.destroy();
                 // If it failed first, our own failure is only the echo of that.
@@ -166,10 +173,16 @@ impl Making {
     ) -> Result<Child, CreateError> {
         let state_json = self.state_json("creating", None);
         let cgroup = self.group.handle()?;
-        let joined = Joined::open(&self.plan.joined).map_err(host("opening namespaces"))?;
+        let namespaces = &self.plan.namespaces;
+        let open = "opening namespaces";
+        let joined = Joined::open(&namespaces.joined).map_err(host(open))?;
+        let mounts = namespaces.path_of(Kinds::MOUNT).map(namespace::open);
+        let users = namespaces.path_of(Kinds::USER).map(namespace::open);
+        let users = users.transpose().map_err(host(open))?;
         let birth = Birth {
-            // Its own namespace of control groups begins where the group has taken it in.
-            namespaces: self.plan.new - Kinds::CGROUP,
+            // Its own namespace of control groups begins where the group has taken it in, its
+            // own clocks once they are set.
+            namespaces: namespaces.new - Kinds::CGROUP - Kinds::TIME,
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
             sibling: false,
         };
@@ -182,10 +195,13 @@ impl Making {
             listener,
             preserve_fds,
             joined: false,
+            mounts: mounts.transpose().map_err(host(open))?,
         };
-        joined
-            .within(|| process::start(birth, || inside.run()))
-            .map_err(host("starting the first process in its namespaces"))
+        let started = match users {
+            Some(users) => birth::start_within(&users, &joined, birth, || inside.run()),
+            None => joined.within(|| process::start(birth, || inside.run())),
+        };
+        started.map_err(host("starting the first process in its namespaces"))
     }
 
     /// Does for the first process what it cannot do itself, until it only waits.
@@ -196,9 +212,13 @@ impl Making {
         pid_file: Option<&Path>,
     ) -> Result<Option<OwnedFd>, CreateError> {
         let talk = "talking to the first process";
-        if self.plan.has_user_namespace() {
-            self.map_ids(child.pid())?;
+        if self.plan.namespaces.new.contains(Kinds::USER) {
+            let mapped = mapping::write(child.pid(), &self.plan.uid_map, &self.plan.gid_map);
+            mapped.map_err(host("mapping ids"))?;
             channel.send(&Message::Mapped).map_err(host(talk))?;
+        }
+        if self.plan.namespaces.new.contains(Kinds::TIME) {
+            self.set_clocks(child, channel)?;
         }
         self.adjust(child.pid())?;
         if self.layout.version() == carrack_linux::cgroup::Version::One {
@@ -232,16 +252,27 @@ impl Making {
         Ok(console)
     }
 
-    fn map_ids(&self, pid: Pid) -> Result<(), CreateError> {
-        let proc = Proc::mounted().map_err(host("opening /proc to map ids"))?;
-        for (file, map) in [("uid_map", &self.plan.uid_map), ("gid_map", &self.plan.gid_map)] {
-            proc.write_of(pid, file, map).map_err(host(format!("mapping ids ({file})")))?;
+    /// Clocks are set while nobody is in their namespace yet.
+    fn set_clocks(&self, child: &Child, channel: &Channel) -> Result<(), CreateError> {
+        let talk = "talking to the first process";
+        match channel.receive().map_err(host(talk))? {
+            Some(Message::Unshared) => {}
+            Some(Message::Failed(failure)) => return Err(CreateError::Inside(failure)),
+            Some(_) => return Err(host(talk)(io::Error::other("it said something unexpected"))),
+            None => return Err(died(child)),
         }
-        Ok(())
+        let offsets = &self.plan.namespaces.time_offsets;
+        if !offsets.is_empty() {
+            Proc::mounted()
+                .and_then(|proc| proc.write_of(child.pid(), "timens_offsets", offsets))
+                .map_err(host("setting the clocks (linux.timeOffsets)"))?;
+        }
+        channel.send(&Message::Offset).map_err(host(talk))
     }
 
     /// What needs privilege over the host.
     fn adjust(&self, pid: Pid) -> Result<(), CreateError> {
+        interfaces::hand_over(&self.plan, pid)?;
         let Some(process) = &self.plan.process else { return Ok(()) };
         if let Some(score) = process.oom_score_adj {
             adjust_oom_score(pid, score)
@@ -315,12 +346,15 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
     if !record.has_process {
         return Err(StartError::NoProcess { id: id.to_string() });
     }
-    let answer = ask_to_start(&directory)
-        .map_err(|source| StartError::Talk { id: id.to_string(), source })?;
+    let spec = kept_spec(&directory)?;
+    let answer = ask_to_start(&directory, |listener| {
+        let told = state_json(&record, "created", state.pid);
+        listener::hand_over(&spec, &listener, state.pid, &told)
+    });
+    let answer = answer.map_err(|source| StartError::Talk { id: id.to_string(), source })?;
     if !answer.is_empty() {
         return Err(StartError::Inside(Failure::decode(&answer)));
     }
-    let spec = kept_spec(&directory)?;
     let hooks = &spec.hooks;
     if !hooks.poststart.is_empty() {
         hooks::run("poststart", &hooks.poststart, &state_json(&record, "running", state.pid))?;
@@ -328,12 +362,29 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
     Ok(())
 }
 
-/// Knocks; silence means that the program runs.
-fn ask_to_start(directory: &TrustedDir) -> io::Result<Vec<u8>> {
+/// Knocks; silence means that the program runs. What a seccomp filter leaves to a listener is
+/// handed to `listener`; when that fails, the container does not live on without one.
+fn ask_to_start(
+    directory: &TrustedDir,
+    mut listener: impl FnMut(OwnedFd) -> io::Result<()>,
+) -> io::Result<Vec<u8>> {
     let mut socket = socket::connect_in(directory.as_fd(), START_SOCKET.as_ref())?;
     socket.write_all(b"s")?;
     let mut answer = Vec::new();
-    socket.read_to_end(&mut answer)?;
+    let mut buffer = vec![0; 4096];
+    loop {
+        let mut passed = Vec::new();
+        let length = socket::receive(&socket, &mut buffer, &mut passed)?;
+        let mut bytes = buffer.get(..length).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        if let Some(passed) = passed.pop() {
+            bytes = bytes.strip_prefix(LISTENER).unwrap_or(bytes);
+            listener(passed)?;
+        }
+        answer.extend_from_slice(bytes);
+    }
     directory.remove(START_SOCKET)?;
     Ok(answer)
 }

@@ -14,6 +14,7 @@
 //! system, and the configuration names namespaces and mounts. Keeping a container's
 //! streams and reaping it is the caller's: its first process is the caller's child.
 
+mod birth;
 mod channel;
 mod control;
 mod create;
@@ -23,7 +24,10 @@ mod failure;
 mod hooks;
 mod id;
 mod inside;
+mod interfaces;
 mod joined;
+mod listener;
+mod mapping;
 mod plan;
 mod prepared;
 mod state;
@@ -89,6 +93,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The caller's end of its terminal.
     pub console: Option<OwnedFd>,
+    /// What was done otherwise than asked, for the caller to pass on.
+    pub warnings: Vec<Problem>,
 }
 
 /// A program to run in a container.

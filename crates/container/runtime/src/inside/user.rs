@@ -19,9 +19,18 @@ pub(super) fn become_mapped_root() -> Result<(), Failure> {
         .attempt(|| "becoming group 0 of the user namespace".into())?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)
         .attempt(|| "becoming user 0 of the user namespace".into())?;
-    rustix::thread::set_thread_groups(&[]).attempt(|| "leaving the caller's groups".into())?;
+    set_groups(&[]).attempt(|| "leaving the caller's groups".into())?;
     // A change of user makes a process visible again.
     process::set_undumpable().attempt(|| "hiding from other processes".into())
+}
+
+/// Where a user namespace was mapped without privilege groups cannot be changed; then there
+/// must be none to add.
+fn set_groups(groups: &[Gid]) -> Result<(), Errno> {
+    match rustix::thread::set_thread_groups(groups) {
+        Err(Errno::PERM) if groups.is_empty() => Ok(()),
+        answer => answer,
+    }
 }
 
 /// Keys of the caller's session are not the container's.
@@ -96,7 +105,7 @@ pub(super) fn switch(process: &ProcessPlan) -> Result<(), Failure> {
         .attempt(|| "limiting the capabilities to be had".into())?;
     capability::keep_across_user_change().attempt(|| "keeping capabilities".into())?;
     let groups: Vec<Gid> = process.groups.iter().map(|&group| Gid::from_raw(group)).collect();
-    rustix::thread::set_thread_groups(&groups).attempt(|| "setting additional groups".into())?;
+    set_groups(&groups).attempt(|| "setting additional groups".into())?;
     let (uid, gid) = (Uid::from_raw(process.uid), Gid::from_raw(process.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid)
         .attempt(|| format!("becoming group {}", process.gid))?;

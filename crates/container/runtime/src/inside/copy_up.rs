@@ -1,0 +1,17 @@
+//! `tmpcopyup`: a new file system that starts with what the image has in its place.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use carrack_linux::rooted::RootedDir;
+
+use crate::failure::{Attempt, Failure};
+
+/// Copies what `path` of the root holds into the root of `tree`, by descriptors all the way.
+pub(super) fn contents(root: &RootedDir, path: &Path, tree: &OwnedFd) -> Result<(), Failure> {
+    let attempt = || format!("copying {} into its new file system", path.display());
+    let from = root.directory(path).attempt(attempt)?;
+    let to = RootedDir::from_fd(tree.try_clone().attempt(attempt)?);
+    let to = to.directory(Path::new("/")).attempt(attempt)?;
+    carrack_linux::copy::contents(from.as_fd(), to.as_fd()).attempt(attempt)
+}

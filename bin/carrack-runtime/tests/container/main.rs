@@ -8,7 +8,6 @@
     reason = "a test may fail loudly, and says when it skips"
 )]
 
-mod escapes;
 mod exec;
 mod lifecycle;
 mod limits;

@@ -75,8 +75,9 @@ pub struct CreateRequest<'a> {
     pub pid_file: Option<&'a Path>,
     /// Descriptors from 3 up that the program inherits.
     pub preserve_fds: u32,
-    /// A static program that runs as process 1 and starts the user's; see the `init`
-    /// applet of carrack-runtime for its arguments.
+    /// A static program that runs as process 1 and starts the user's. It is called
+    /// `carrack-init` and given the program's path and then its arguments, from the
+    /// zeroth on.
     pub init: Option<BorrowedFd<'a>>,
 }
 

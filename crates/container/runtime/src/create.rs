@@ -305,6 +305,17 @@ pub(crate) fn state_json(record: &Record, status: &str, pid: Option<Pid>) -> Str
     state.to_string()
 }
 
+/// Looks into the image again, by the configuration that was kept.
+pub(crate) fn explain_exit(runtime: &Runtime, id: &ContainerId, code: i32) -> Option<String> {
+    if code < 126 {
+        return None;
+    }
+    let record = runtime.record(id).ok()?;
+    let (spec, _) = read_spec(&runtime.directory(id).join(CONFIG)).ok()?;
+    let plan = plan::plan(&spec, &record.bundle, id.as_str()).ok()?;
+    crate::diagnose::explain_exit(&plan, code)
+}
+
 pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartError> {
     let directory = runtime.directory(id)?;
     let record = Record::read(&directory, id)?;

@@ -177,7 +177,13 @@ impl Guest {
         loop {
             match channel.receive().map_err(host(talk))? {
                 Some(Message::Ready(terminal)) => console = terminal,
-                Some(Message::Failed(failure)) => return Err(ExecError::Inside(failure)),
+                Some(Message::Failed(failure)) => {
+                    // What was found to be wrong may follow.
+                    return Err(ExecError::Inside(match channel.receive() {
+                        Ok(Some(Message::Failed(explained))) => explained,
+                        Ok(_) | Err(_) => failure,
+                    }));
+                }
                 Some(_) => {
                     return Err(host(talk)(io::Error::other("it said something unexpected")));
                 }

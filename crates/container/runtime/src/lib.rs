@@ -17,6 +17,7 @@
 mod channel;
 mod control;
 mod create;
+pub mod diagnose;
 mod error;
 mod exec;
 mod failure;
@@ -145,6 +146,15 @@ impl Runtime {
     /// See [`StartError`].
     pub fn start(&self, id: &ContainerId) -> Result<(), StartError> {
         create::start(self, id)
+    }
+
+    /// Why a program that was started and ended with `code` could not run, where its image
+    /// shows that: a library that is missing, an interpreter, a program cut off.
+    ///
+    /// To be asked before the container is deleted; `None` for codes that do not come from
+    /// that, and wherever there is a doubt.
+    pub fn explain_exit(&self, id: &ContainerId, code: i32) -> Option<String> {
+        create::explain_exit(self, id, code)
     }
 
     /// Starts another program in a container that runs.

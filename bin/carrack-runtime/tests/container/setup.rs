@@ -206,7 +206,7 @@ fn what_is_wrong_with_a_program_is_said() {
             b"#!/usr/bin/python9\n",
             "its interpreter /usr/bin/python9 (line 1 of /bin/interpreter): there is no /usr",
         ),
-        ("empty", b"", "the file is empty"),
+        ("empty", b"", "the file /bin/empty is empty"),
         ("text", b"hello", "text that does not begin with #!"),
         ("plain", b"#!/bin/sh\n", "Permission denied"),
     ];

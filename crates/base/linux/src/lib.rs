@@ -10,6 +10,7 @@
 pub mod capability;
 pub mod cgroup;
 pub mod fs;
+pub mod host;
 pub mod label;
 pub mod mount;
 pub mod namespace;

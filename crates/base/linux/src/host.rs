@@ -156,7 +156,7 @@ fn filesystems() -> BTreeSet<String> {
 
 fn settings() -> BTreeMap<&'static str, String> {
     let read = |name: &&'static str| Some((*name, one(&format!("/proc/sys/{name}"))?));
-    SETTINGS.iter().filter_map(|name| read(name)).collect()
+    SETTINGS.iter().filter_map(read).collect()
 }
 
 /// Controllers that are options of version 1 mounts.

@@ -310,8 +310,9 @@ pub(crate) fn explain_exit(runtime: &Runtime, id: &ContainerId, code: i32) -> Op
     if code < 126 {
         return None;
     }
-    let record = runtime.record(id).ok()?;
-    let (spec, _) = read_spec(&runtime.directory(id).join(CONFIG)).ok()?;
+    let directory = runtime.directory(id).ok()?;
+    let record = Record::read(&directory, id).ok()?;
+    let spec = kept_spec(&directory).ok()?;
     let plan = plan::plan(&spec, &record.bundle, id.as_str()).ok()?;
     crate::diagnose::explain_exit(&plan, code)
 }

@@ -6,11 +6,10 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use carrack_linux::rooted::RootedDir;
+use carrack_linux::rooted::{self, RootedDir};
 use rustix::fs::{FileType, Stat};
 
 /// As many links as the kernel follows.
@@ -139,8 +138,5 @@ fn step(
 }
 
 fn target(link: &OwnedFd, path: &Path) -> Result<PathBuf, Stop> {
-    match rustix::fs::readlinkat(link, "", Vec::new()) {
-        Ok(target) => Ok(PathBuf::from(OsString::from_vec(target.into_bytes()))),
-        Err(error) => Err(Stop::Failed { at: path.to_owned(), error: error.into() }),
-    }
+    rooted::link_text(link.as_fd()).map_err(|error| Stop::Failed { at: path.to_owned(), error })
 }

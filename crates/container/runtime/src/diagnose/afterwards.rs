@@ -5,7 +5,7 @@
 //! each start would cost every good start. So it is done afterwards, only for those codes
 //! that such ends have, and only what is wrong beyond doubt is said.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -36,11 +36,7 @@ pub(crate) fn explain_exit(plan: &Plan, code: i32) -> Option<String> {
     };
     let name = process.args.first()?;
     let program = place.find(OsStr::from_bytes(name.as_bytes()))?;
-    if code == 127 || code == 126 {
-        place.unfit(&program, &process.args)
-    } else {
-        place.short(&program)
-    }
+    if code == 127 || code == 126 { place.unfit(&program) } else { place.short(&program) }
 }
 
 impl Place<'_> {
@@ -59,7 +55,7 @@ impl Place<'_> {
     }
 
     /// Loader, interpreter and libraries.
-    fn unfit(&self, program: &Path, arguments: &[CString]) -> Option<String> {
+    fn unfit(&self, program: &Path) -> Option<String> {
         if let Some(fault) = self.fault(program, 0, 0) {
             return Some(fault);
         }
@@ -76,7 +72,7 @@ impl Place<'_> {
                 if is_env && let Some(fault) = self.env(program, script.argument.as_deref()) {
                     return Some(fault);
                 }
-                self.unfit(&interpreter, arguments)
+                self.unfit(&interpreter)
             }
             _ => None,
         }

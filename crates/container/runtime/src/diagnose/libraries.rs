@@ -132,8 +132,8 @@ impl<'a> Search<'a> {
 
     fn find(&self, library: &[u8], own: &[PathBuf], object: &Path) -> Finding {
         let name = Path::new(OsStr::from_bytes(library));
-        let reserved = |prefix: &&str| library.starts_with(prefix.as_bytes());
-        if self.musl && IN_MUSL.iter().any(|prefix| reserved(&prefix)) {
+        let reserved = |prefix: &str| library.starts_with(prefix.as_bytes());
+        if self.musl && IN_MUSL.iter().any(|prefix| reserved(prefix)) {
             return Finding::Unknown;
         }
         if Path::new(OsStr::from_bytes(&self.loader)).file_name() == name.file_name() {

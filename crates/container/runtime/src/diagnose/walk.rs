@@ -23,7 +23,7 @@ pub(crate) enum Stop {
     /// Links that lead to each other.
     Loop { link: PathBuf },
     /// A directory this user may not look into.
-    Closed { at: PathBuf, stat: Option<Stat> },
+    Closed { at: PathBuf, stat: Option<Box<Stat>> },
     /// A name on the way that is no directory.
     NotDirectory { at: PathBuf },
     /// Something else the system answered.
@@ -33,7 +33,7 @@ pub(crate) enum Stop {
 impl Stop {
     /// A directory that is there.
     pub(crate) fn closed(at: &Path, stat: Stat) -> Self {
-        Self::Closed { at: at.to_owned(), stat: Some(stat) }
+        Self::Closed { at: at.to_owned(), stat: Some(Box::new(stat)) }
     }
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Stop {
             }
             Self::Closed { at, stat } => {
                 write!(out, "the directory {} cannot be searched by this user", at.display())?;
-                stat.map_or(Ok(()), |stat| {
+                stat.as_ref().map_or(Ok(()), |stat| {
                     let mode = stat.st_mode & 0o7777;
                     write!(out, " (mode {mode:04o}, user {}, group {})", stat.st_uid, stat.st_gid)
                 })
@@ -131,7 +131,7 @@ fn step(
         Some(libc::EACCES) => {
             let directory = root.handle_nofollow(at).ok();
             let stat = directory.and_then(|directory| rustix::fs::fstat(directory).ok());
-            Stop::Closed { at: at.to_owned(), stat }
+            Stop::Closed { at: at.to_owned(), stat: stat.map(Box::new) }
         }
         _ => Stop::Failed { at: next.to_owned(), error },
     })

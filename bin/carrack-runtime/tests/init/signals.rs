@@ -66,9 +66,9 @@ fn every_signal_that_can_be_passed_on_reaches_the_program() {
 fn a_signal_goes_to_the_program_alone_unless_its_group_is_asked_for() {
     // The inner shell is in the program's group. Both wait for what they are told.
     let script = "
+        trap 'echo outer; kill -KILL $inner 2>/dev/null; wait $inner; exit 0' HUP
         sh -c 'trap \"echo inner; exit 0\" HUP; echo up; while :; do sleep 0.01; done' &
         inner=$!
-        trap 'echo outer; kill -KILL $inner 2>/dev/null; wait $inner; exit 0' HUP
         while :; do sleep 0.01; done";
     let mut alone = Running::script(script);
     assert_eq!(alone.line(), "up");

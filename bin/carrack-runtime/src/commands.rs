@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use carrack_container_runtime::{ContainerId, Runtime};
 
 use crate::options::{Global, Usage, Words, unknown};
-use crate::{features, output};
+use crate::{features, init, output};
 
 const HELP: &str = "\
 carrack-runtime: runs OCI bundles
@@ -38,6 +38,7 @@ usage: carrack-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAN
   spec     [--bundle DIR]
   features
   shim     --dir DIR
+  init-program [--output FILE]
 ";
 
 /// Why a command did not do its work.
@@ -109,6 +110,7 @@ fn dispatch(global: &Global, words: &mut Words) -> Result<ExitCode, Failed> {
         "update" => update(&runtime, words),
         "spec" => show::spec(words),
         "features" => show::document(&features::document()),
+        "init-program" => init::write(words),
         "version" => {
             output::print(concat!(
                 "carrack-runtime version ",

@@ -1,9 +1,9 @@
-//! The OCI runtime, shim and init as one small static program.
+//! The OCI runtime and shim as one small static program, with the init inside.
 //!
 //! ```text
 //! carrack-runtime create | start | …   the OCI command line        (commands)
 //! carrack-runtime shim --dir DIR        one container's keeper      (carrack_shim)
-//! carrack-init PROGRAM ARG0 ARGS…       process 1 of a container    (init)
+//! carrack-runtime init-program          writes process 1 to a file  (init)
 //! ```
 //!
 //! Everything here is reached before any thread exists. What lets a process of ours into a
@@ -20,18 +20,11 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
-/// The name a container's process 1 is started under.
-const INIT_NAME: &str = "carrack-init";
-
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    if arguments.next().is_some_and(|name| name == INIT_NAME) {
-        return init::main(arguments);
-    }
-    let mut arguments = arguments.peekable();
+    let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_some_and(|first| first == "shim") {
         return match seal() {
-            Ok(()) => carrack_shim::server::main(arguments.skip(1)),
+            Ok(()) => carrack_shim::server::main(arguments.skip(1), Some(init::PROGRAM)),
             Err(code) => code,
         };
     }

@@ -8,6 +8,7 @@
     reason = "a test may fail loudly, and says when it skips"
 )]
 
+mod broken;
 mod exec;
 mod lifecycle;
 mod limits;

@@ -11,6 +11,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod copy;
 pub mod fs;
+pub mod host;
 pub mod label;
 pub mod mount;
 pub mod namespace;

@@ -332,6 +332,16 @@ fn open_in(
     Err(Errno::AGAIN)
 }
 
+/// What a symbolic link says, given a handle on the link itself.
+///
+/// # Errors
+///
+/// `ENOENT` when the handle is on something else.
+pub fn link_text(link: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    let text = rustix::fs::readlinkat(link, "", Vec::new())?;
+    Ok(PathBuf::from(OsString::from_vec(text.into_bytes())))
+}
+
 /// The path up to its last name, and that name.
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     match path.components().next_back() {

@@ -336,6 +336,18 @@ pub(crate) fn state_json(record: &Record, status: &str, pid: Option<Pid>) -> Str
     state.to_string()
 }
 
+/// Looks into the image again, by the configuration that was kept.
+pub(crate) fn explain_exit(runtime: &Runtime, id: &ContainerId, code: i32) -> Option<String> {
+    if code < 126 {
+        return None;
+    }
+    let directory = runtime.directory(id).ok()?;
+    let record = Record::read(&directory, id).ok()?;
+    let spec = kept_spec(&directory).ok()?;
+    let plan = plan::plan(&spec, &record.bundle, id.as_str()).ok()?;
+    crate::diagnose::explain_exit(&plan, code)
+}
+
 pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartError> {
     let directory = runtime.directory(id)?;
     let record = Record::read(&directory, id)?;

@@ -218,7 +218,13 @@ impl Guest {
                 Some(Message::Listener(Some(passed))) => {
                     listener(passed, child.pid()).map_err(host("starting a process"))?;
                 }
-                Some(Message::Failed(failure)) => return Err(ExecError::Inside(failure)),
+                Some(Message::Failed(failure)) => {
+                    // What was found to be wrong may follow.
+                    return Err(ExecError::Inside(match channel.receive() {
+                        Ok(Some(Message::Failed(explained))) => explained,
+                        Ok(_) | Err(_) => failure,
+                    }));
+                }
                 Some(_) => {
                     return Err(host(talk)(io::Error::other("it said something unexpected")));
                 }

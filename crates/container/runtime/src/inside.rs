@@ -292,12 +292,18 @@ impl Inside<'_> {
                     carrack_linux::socket::send(&starter, LISTENER, &[listener.as_fd()]).map(drop)
                 },
             };
-            let failure = finish.run(self.prepared.init_program(), || {
+            let told = std::cell::Cell::new(false);
+            // The hint, which comes last in a failure, may follow.
+            let tell = |failure: &Failure| {
+                told.set(rustix::io::write(&starter, &failure.encode()).is_ok());
+            };
+            let failure = finish.run(self.prepared.init_program(), tell, || {
                 hooks::run("startContainer", &self.hooks.start_container, self.state_json)
                     .map_err(|error| Failure::refused(hooks::describe(&error), String::new()))
             });
+            let rest = if told.get() { failure.hint.into_bytes() } else { failure.encode() };
             // If nobody listens any more, nobody needs to know.
-            rustix::io::write(&starter, &failure.encode()).ok();
+            rustix::io::write(&starter, &rest).ok();
             process::leave(1)
         }
     }
@@ -332,7 +338,11 @@ impl Newcomer<'_> {
                     preserve_fds: self.preserve_fds,
                     listener: &|listener| self.channel.send(&Message::Listener(Some(listener))),
                 };
-                finish.run(None, || Ok(()))
+                let tell = |failure: &Failure| {
+                    // If nobody listens any more, nobody needs to know.
+                    self.channel.send(&Message::Failed(failure.clone())).ok();
+                };
+                finish.run(None, tell, || Ok(()))
             }
             Err(failure) => failure,
         };
@@ -418,14 +428,16 @@ pub(crate) struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Gives up privileges and becomes the program; returns why it could not.
+    /// Gives up privileges and becomes the program; returns why it could not. `told` hears
+    /// first of a program that the kernel does not execute.
     pub(crate) fn run(
         &self,
         init: Option<&OwnedFd>,
+        told: impl FnOnce(&Failure),
         hooks: impl FnOnce() -> Result<(), Failure>,
     ) -> Failure {
         match self.prepare().and_then(|ready| self.give_up_privileges(hooks).map(|()| ready)) {
-            Ok(ready) => ready.execute(self.process, init),
+            Ok(ready) => ready.execute(self.process, init, told),
             Err(failure) => failure,
         }
     }

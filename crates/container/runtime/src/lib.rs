@@ -18,6 +18,7 @@ mod birth;
 mod channel;
 mod control;
 mod create;
+pub mod diagnose;
 mod error;
 mod exec;
 mod failure;
@@ -79,8 +80,9 @@ pub struct CreateRequest<'a> {
     pub pid_file: Option<&'a Path>,
     /// Descriptors from 3 up that the program inherits.
     pub preserve_fds: u32,
-    /// A static program that runs as process 1 and starts the user's; see the `init`
-    /// applet of carrack-runtime for its arguments.
+    /// A static program that runs as process 1 and starts the user's. It is called
+    /// `carrack-init` and given the program's path and then its arguments, from the
+    /// zeroth on.
     pub init: Option<BorrowedFd<'a>>,
 }
 
@@ -150,6 +152,15 @@ impl Runtime {
     /// See [`StartError`].
     pub fn start(&self, id: &ContainerId) -> Result<(), StartError> {
         create::start(self, id)
+    }
+
+    /// Why a program that was started and ended with `code` could not run, where its image
+    /// shows that: a library that is missing, an interpreter, a program cut off.
+    ///
+    /// To be asked before the container is deleted; `None` for codes that do not come from
+    /// that, and wherever there is a doubt.
+    pub fn explain_exit(&self, id: &ContainerId, code: i32) -> Option<String> {
+        create::explain_exit(self, id, code)
     }
 
     /// Starts another program in a container that runs.

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use carrack_linux::capability;
@@ -9,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use crate::diagnose;
 use crate::failure::{Attempt, Failure};
 use crate::plan::{ProcessPlan, Rlimit};
 
@@ -148,8 +150,17 @@ pub(super) fn set_capabilities(process: &ProcessPlan) -> Result<(), Failure> {
 
 /// Never through a link of `/proc`, which could lead out (CVE-2024-21626).
 fn change_directory(path: &Path) -> Result<(), Failure> {
-    RootedDir::open(Path::new("/"))
-        .and_then(|root| root.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()))
+    let root = RootedDir::open(Path::new("/")).attempt(|| "opening the root".into())?;
+    root.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
         .and_then(|directory| Ok(rustix::process::fchdir(directory)?))
-        .map_err(|error| super::working_directory_failure(path, &error))
+        .map_err(|error| {
+            let failure = super::working_directory_failure(path, &error);
+            match diagnose::walk(&root, Path::new("/"), path) {
+                Err(stop) if failure.hint.is_empty() => failure.hint(stop.to_string()),
+                Ok(found) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    failure.hint(diagnose::Stop::closed(path, found.stat).to_string())
+                }
+                Err(_) | Ok(_) => failure,
+            }
+        })
 }

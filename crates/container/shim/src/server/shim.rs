@@ -65,10 +65,14 @@ type Reply = (Answer, Vec<OwnedFd>);
 
 impl Shim {
     /// Makes the container; see [`setup::create`].
-    pub(super) fn create(directory: &Path, output: Vec<OwnedFd>) -> Result<Self, Refused> {
+    pub(super) fn create(
+        directory: &Path,
+        output: Vec<OwnedFd>,
+        init: Option<&[u8]>,
+    ) -> Result<Self, Refused> {
         Ok(Self {
             directory: directory.to_owned(),
-            held: setup::create(directory, output)?,
+            held: setup::create(directory, output, init)?,
             status: Status::Created,
             started_at: None,
             exit: None,

@@ -90,15 +90,17 @@ impl RootedDir {
         Ok(open_in(self.root.as_fd(), path, flags, mode)?)
     }
 
-    /// Opens the file `name` of the root's own mount: no link, and nothing mounted over it.
+    /// Opens `path` in the root's own mount: no link on the way, and nothing mounted over it.
     ///
     /// # Errors
     ///
     /// As `openat2`; `EXDEV` for a mount, `ELOOP` for a link.
-    pub fn open_own(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    pub fn open_own(&self, path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> {
+        let path = path.as_ref();
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         let flags = flags | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat2(&self.root, name, flags, Mode::empty(), resolve)?)
+        Ok(rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)?)
     }
 
     /// A handle on what `path` leads to, fit for `*at` calls, `fstat` and mounting.

@@ -1,7 +1,7 @@
 //! Telling containerd what happened, in order, and again if it was not there to hear it.
 //!
-//! Events wait in a queue until containerd has answered for them; while it is away they
-//! are kept and sent when it is back. Where it offers no socket, its own program publishes
+//! Events wait in a queue, and one is sent when containerd has answered for the one before:
+//! it takes calls in no order. While it is away they are kept, and sent when it is back. Where it offers no socket, its own program publishes
 //! each one.
 
 use std::collections::VecDeque;
@@ -171,8 +171,8 @@ impl Publisher {
     }
 
     fn take_answers(&mut self) -> bool {
-        let Some(connection) = &mut self.connection else { return false };
         loop {
+            let Some(connection) = &mut self.connection else { return false };
             match connection.decoder.next_frame() {
                 Ok(None) => return true,
                 Ok(Some(Frame::Response(stream, answer))) => {
@@ -180,30 +180,38 @@ impl Publisher {
                         log::warn(&format!("containerd did not take an event: {reason}"));
                     }
                     self.queue.retain(|(_, sent)| *sent != Some(stream));
+                    self.send_next();
                 }
                 Ok(Some(Frame::Request(..) | Frame::Refused(..))) | Err(_) => return false,
             }
         }
     }
 
-    /// Sends whatever was not sent on this connection.
+    /// Sends the first event, if it was not sent on this connection.
     fn send(&mut self, poll: &mut Poll) {
         if self.connection.is_none() && self.connect(poll).is_err() {
             self.retry = Some(Instant::now() + PAUSE);
             return;
         }
-        let Some(connection) = &mut self.connection else { return };
-        for (payload, sent) in self.queue.iter_mut().filter(|(_, sent)| sent.is_none()) {
-            let call = Call {
-                service: "containerd.services.events.ttrpc.v1.Events".into(),
-                method: "Forward".into(),
-                payload: payload.clone(),
-            };
-            connection.unsent.extend(call.frame(self.next_stream));
-            *sent = Some(self.next_stream);
-            self.next_stream = self.next_stream.wrapping_add(2);
-        }
+        self.send_next();
         self.pour(poll);
+    }
+
+    /// Puts the first event on its way, unless it is.
+    fn send_next(&mut self) {
+        let (Some(connection), Some((payload, sent @ None))) =
+            (&mut self.connection, self.queue.front_mut())
+        else {
+            return;
+        };
+        let call = Call {
+            service: "containerd.services.events.ttrpc.v1.Events".into(),
+            method: "Forward".into(),
+            payload: payload.clone(),
+        };
+        connection.unsent.extend(call.frame(self.next_stream));
+        *sent = Some(self.next_stream);
+        self.next_stream = self.next_stream.wrapping_add(2);
     }
 
     fn connect(&mut self, poll: &mut Poll) -> std::io::Result<()> {

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `init.pid` | the container's first process |
+//! | `address` | where the shim answers |
 //! | `shim.pid` | the shim, in the bundle it was started for |
 //! | `carrack-root` | where the runtime keeps the container's record |
 //! | `carrack-exit` | how the first process ended: status, seconds and nanoseconds since 1970 |
@@ -16,6 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::task::Exit;
 
 pub(super) const PID: &str = "init.pid";
+pub(super) const ADDRESS: &str = "address";
 pub(super) const SHIM_PID: &str = "shim.pid";
 const ROOT: &str = "carrack-root";
 const EXIT: &str = "carrack-exit";

@@ -85,12 +85,12 @@ pub(super) fn start(flags: &Flags) -> io::Result<()> {
     let group = group(&bundle)?.unwrap_or_else(|| flags.id.clone());
     let socket = socket_path(&told.sockets, &told.address, &flags.namespace, &group);
     let Some(listener) = listen(&socket)? else {
-        return told.answer(&socket);
+        return told.answer(&socket, &bundle);
     };
     let parent_score = score_of_parent();
     match session::detach() {
         Ok(Side::Parent { child }) => settle(child, &options, parent_score)
-            .and_then(|()| told.answer(&socket))
+            .and_then(|()| told.answer(&socket, &bundle))
             .inspect_err(|_| abandon(child, &socket)),
         Ok(Side::Child) => {
             let served = serve(flags, &told, listener, &bundle);
@@ -329,8 +329,11 @@ impl Told {
         Destination::Program(self.publish_binary.clone(), self.address.clone())
     }
 
-    /// Says where the shim is, in the caller's own way.
-    fn answer(&self, socket: &Path) -> io::Result<()> {
+    /// Says where the shim is, in the caller's own way; and in the bundle, where containerd
+    /// before 1.7 looks for it when it is started again.
+    fn answer(&self, socket: &Path, bundle: &Path) -> io::Result<()> {
+        let address = format!("unix://{}", socket.display());
+        carrack_linux::fs::replace(&bundle.join(record::ADDRESS), address.as_bytes(), 0o600)?;
         io::stdout().write_all(&self.answer_bytes(socket))?;
         io::stdout().flush()
     }

@@ -22,6 +22,9 @@ const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task
 /// How long the last events and answers may take to be heard.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long it has to be quiet for the shim to let go of the code that it ran.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// An answer now, or later.
 enum Reply {
     Now(Message),
@@ -42,6 +45,8 @@ pub(super) struct Shim {
     pub(super) last_owner: Owner,
     /// Set once it was told to end: when to, at the latest.
     pub(super) ending: Option<Instant>,
+    /// When to let go of code, unless more of it runs before.
+    pub(super) quiet: Option<Instant>,
 }
 
 impl Shim {
@@ -55,7 +60,13 @@ impl Shim {
             if self.ending.is_some_and(|end| end <= now || !pending) {
                 return Ok(());
             }
-            let deadlines = [self.ending, self.publisher.deadline(), self.streams.deadline()];
+            if self.quiet.is_some_and(|quiet| quiet <= now) {
+                self.quiet = None;
+                // It saves memory and nothing else.
+                carrack_linux::memory::release_code().ok();
+            }
+            let deadlines =
+                [self.ending, self.publisher.deadline(), self.streams.deadline(), self.quiet];
             let next = deadlines.into_iter().flatten().min();
             let patience = next.map(|next| next.saturating_duration_since(now));
             // A timer that is cut to whole milliseconds must not come too early.
@@ -75,6 +86,7 @@ impl Shim {
         } else if let Some(requests) = self.conversations.handle(&mut self.poll, token) {
             for (waiter, request) in requests {
                 self.answer(waiter, &request);
+                self.quiet = Some(Instant::now() + QUIET);
             }
         } else if self.publisher.handle(&mut self.poll, token) {
             // It has done it.

@@ -228,6 +228,7 @@ fn serve(flags: &Flags, told: &Told, listener: UnixListener, bundle: &Path) -> i
         tasks: Vec::new(),
         last_owner: 0,
         ending: None,
+        quiet: None,
         poll,
     };
     shim.run()

@@ -42,9 +42,18 @@ pub(super) struct For<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     outputs: Vec<(OwnedFd, OwnedFd)>,
-    input: Option<((OwnedFd, OwnedFd), OwnedFd)>,
-    /// Of a terminal, before it exists.
-    terminal: Option<(Option<(OwnedFd, OwnedFd)>, Option<OwnedFd>)>,
+    input: Option<(Input, OwnedFd)>,
+    terminal: Option<Terminal>,
+}
+
+/// An input FIFO, and its writing end.
+type Input = (OwnedFd, OwnedFd);
+
+/// Where a terminal's streams lead, before it exists.
+#[derive(Debug)]
+struct Terminal {
+    input: Option<Input>,
+    sink: Option<OwnedFd>,
 }
 
 /// Opens what is named, and says what to give to the process.
@@ -67,7 +76,8 @@ fn open_all(named: &Named, whose: For<'_>) -> io::Result<(Stdio, Ends)> {
             None if named.stdout.is_empty() => None,
             None => Some(open_output(&named.stdout)?),
         };
-        return Ok((Stdio::Terminal, Ends { terminal: Some((input, sink)), ..Ends::default() }));
+        let terminal = Some(Terminal { input, sink });
+        return Ok((Stdio::Terminal, Ends { terminal, ..Ends::default() }));
     }
     let mut ends = Ends::default();
     let stdin = match input {
@@ -121,7 +131,7 @@ impl Ends {
         for (source, sink) in self.outputs {
             streams.add_output(poll, owner, source, Some(sink))?;
         }
-        if let (Some((input, sink)), Some(console)) = (self.terminal, console) {
+        if let (Some(Terminal { input, sink }), Some(console)) = (self.terminal, console) {
             streams.add_output(poll, owner, console.try_clone()?, sink)?;
             if let Some(source) = input {
                 streams.add_input(poll, owner, source, console.try_clone()?)?;
@@ -153,7 +163,7 @@ fn about(name: &str) -> impl FnOnce(io::Error) -> io::Error {
 }
 
 /// An input FIFO, with its writing end.
-fn open_input(name: &str) -> io::Result<(OwnedFd, OwnedFd)> {
+fn open_input(name: &str) -> io::Result<Input> {
     let open =
         |flags| rustix::fs::open(name, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
     let source = open(OFlags::RDONLY).map_err(|error| about(name)(error.into()))?;

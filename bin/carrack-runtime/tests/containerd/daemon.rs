@@ -84,6 +84,11 @@ impl Daemon {
         Some(daemon)
     }
 
+    /// Whether it is that of the package, and not one named for the test.
+    pub(crate) fn is_debians(&self) -> bool {
+        self.programs.is_none()
+    }
+
     /// A name that no other test uses: records of one namespace are in one place.
     pub(crate) fn name(&self, name: &str) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);

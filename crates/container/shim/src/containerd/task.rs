@@ -193,7 +193,7 @@ impl Task {
                 CreateError::Spec(_) | CreateError::Stdio { .. } => Code::InvalidArgument,
                 _ => Code::Unknown,
             };
-            Status::new(code, chain(&error))
+            Status::new(code, said(&error, error.exit_code()))
         })?;
         let console = created.console.as_ref();
         ends.connect(means.streams, means.poll, self.init.owner, console).map_err(|error| {
@@ -255,7 +255,7 @@ impl Task {
                     }
                     _ => Code::Unknown,
                 };
-                Err(Status::new(code, chain(&error)))
+                Err(Status::new(code, said(&error, error.exit_code())))
             }
         }
     }
@@ -327,7 +327,7 @@ impl Task {
                 ExecError::Spec(_) | ExecError::Stdio { .. } => Code::InvalidArgument,
                 _ => Code::Unknown,
             };
-            Status::new(code, chain(&error))
+            Status::new(code, said(&error, error.exit_code()))
         })?;
         process.phase = Phase::Running;
         process.process = Some((executed.pid, executed.pidfd));
@@ -409,6 +409,16 @@ fn mount_rootfs(request: &Create, rootfs: &Path) -> Result<(), Status> {
     }
     rootfs::mount_all(&request.rootfs, rootfs)
         .map_err(|error| Status::new(Code::Unknown, error.to_string()))
+}
+
+/// An error with its reasons, in the words by which Docker's client tells a program that is
+/// not there (and ends with 127) from one that may not be run (126).
+fn said(error: &(dyn std::error::Error + 'static), exit_code: Option<i32>) -> String {
+    let text = chain(error).replace("Permission denied", "permission denied");
+    match exit_code {
+        Some(127) => format!("{text} (executable file not found)"),
+        _ => text,
+    }
 }
 
 pub(super) fn precondition(message: &str) -> Status {

@@ -196,8 +196,7 @@ pub(crate) fn stats(runtime: &Runtime, id: &ContainerId) -> Result<Stats, Contro
 
 pub(crate) fn group_of(runtime: &Runtime, id: &ContainerId) -> Result<Group, ControlError> {
     const ATTEMPT: &str = "looking for the control group of";
-    let record =
-        runtime.record(id).map_err(|source| ControlError::State { attempt: ATTEMPT, source })?;
+    let (record, _) = find(runtime, id, ATTEMPT)?;
     Runtime::group(&record).map_err(cgroup(ATTEMPT))
 }
 

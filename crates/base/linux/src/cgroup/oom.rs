@@ -96,3 +96,26 @@ fn kills(counter: &PathBuf) -> Option<u64> {
     let text = fs::read_to_string(counter).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_is_told_once_and_other_events_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let counter = directory.path().join("memory.events");
+        fs::write(&counter, "low 0\noom_kill 1\n").unwrap();
+        let mut watch = watch_v2(counter.clone()).unwrap();
+        assert!(!watch.take(), "it was killed before");
+        fs::write(&counter, "low 5\noom_kill 1\n").unwrap();
+        let mut interest = [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut interest, None), Ok(1));
+        assert!(!watch.take());
+        fs::write(&counter, "low 5\noom_kill 3\noom_group_kill 0\n").unwrap();
+        assert!(watch.take());
+        assert!(!watch.take());
+        fs::remove_file(&counter).unwrap();
+        assert!(!watch.take(), "a group that is gone kills nobody");
+    }
+}

@@ -275,3 +275,92 @@ fn change(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+
+    use rustix::pipe::PipeFlags;
+
+    use super::*;
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe")
+    }
+
+    /// Handles what happens until nothing does for a moment.
+    fn settle(streams: &mut Streams, poll: &mut Poll) {
+        loop {
+            let events = poll.wait(Some(Duration::from_millis(20))).expect("polled");
+            if events.is_empty() {
+                return;
+            }
+            for (token, _) in events {
+                streams.handle(poll, token);
+            }
+        }
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_up_the_stream_and_gets_all_of_it_later() {
+        let (mut poll, mut streams) = (Poll::new().expect("poll"), Streams::default());
+        let (source, process) = pipe();
+        let (reader, sink) = pipe();
+        streams.add_output(&mut poll, 1, source, Some(sink)).expect("added");
+        let mut process = File::from(process);
+        let chunk = [7_u8; 4096];
+        let mut said = 0;
+        // Until both pipes are full: then the shim sleeps instead of turning.
+        while let Ok(written) = process.write(&chunk) {
+            said += written;
+            settle(&mut streams, &mut poll);
+        }
+        assert!(said > 2 * (64 << 10), "{said}");
+        drop(process);
+        let (mut reader, mut heard, mut buffer) = (File::from(reader), 0, vec![0; 64 << 10]);
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => heard += read,
+                Err(_) => settle(&mut streams, &mut poll),
+            }
+        }
+        assert_eq!(heard, said);
+        assert!(streams.copies.is_empty());
+    }
+
+    #[test]
+    fn input_ends_when_it_was_closed_here_and_by_those_who_write_and_not_before() {
+        let (mut poll, mut streams) = (Poll::new().expect("poll"), Streams::default());
+        let (source, hold) = pipe();
+        let writer = hold.try_clone().expect("another end");
+        let (process, sink) = pipe();
+        streams.add_input(&mut poll, 1, (source, hold), sink).expect("added");
+        let mut process = File::from(process);
+        let mut buffer = [0; 16];
+        File::from(writer).write_all(b"one").expect("written");
+        settle(&mut streams, &mut poll);
+        assert_eq!(process.read(&mut buffer).expect("read"), 3);
+        process.read(&mut buffer).expect_err("it has not ended");
+        streams.close_input(1);
+        settle(&mut streams, &mut poll);
+        assert_eq!(process.read(&mut buffer).expect("read"), 0);
+    }
+
+    #[test]
+    fn what_a_forgotten_process_left_has_a_moment_to_go_and_no_more() {
+        let (mut poll, mut streams) = (Poll::new().expect("poll"), Streams::default());
+        let (source, process) = pipe();
+        let (_reader, sink) = pipe();
+        // As a FIFO would be that nobody reads.
+        while rustix::io::write(&sink, &[0; 4096]).is_ok() {}
+        rustix::io::write(&process, b"left").expect("written");
+        streams.add_output(&mut poll, 1, source, Some(sink)).expect("added");
+        streams.forget(&mut poll, 1);
+        assert!(streams.deadline().is_some());
+        streams.copies.iter_mut().for_each(|copy| copy.deadline = Some(Instant::now()));
+        streams.settle(&mut poll);
+        assert!(streams.copies.is_empty() && streams.deadline().is_none());
+    }
+}

@@ -10,7 +10,7 @@ use carrack_container_runtime::{ContainerId, Runtime};
 
 use super::flags::Flags;
 use super::service::exit_message;
-use super::start::{bundle, default_sockets, group, socket_path};
+use super::start::bundle;
 use super::task::Exit;
 use super::wire::Message;
 use super::{record, rootfs};
@@ -27,7 +27,7 @@ pub(super) fn delete(flags: &Flags) -> io::Result<()> {
         record::read_root(&bundle)?.unwrap_or_else(|| record::runtime_root(None, &flags.namespace));
     Runtime::new(root).delete(&id, true).map_err(|error| io::Error::other(chain(&error)))?;
     rootfs::unmount_all(&bundle.join("rootfs"))?;
-    remove_socket(flags, &bundle);
+    remove_socket(&bundle);
     let exit = record::read_exit(&bundle).unwrap_or_else(|| Exit {
         status: 128 + libc::SIGKILL.unsigned_abs(),
         at: SystemTime::now(),
@@ -40,11 +40,11 @@ pub(super) fn delete(flags: &Flags) -> io::Result<()> {
 }
 
 /// A shim that died left its socket; one that lives for others of the pod keeps it.
-fn remove_socket(flags: &Flags, bundle: &Path) {
-    let group = group(bundle).ok().flatten().unwrap_or_else(|| flags.id.clone());
-    let path = socket_path(&default_sockets(), &flags.address, &flags.namespace, &group);
-    if UnixStream::connect(&path).is_err() {
+fn remove_socket(bundle: &Path) {
+    let Ok(address) = fs::read_to_string(bundle.join(record::ADDRESS)) else { return };
+    let Some(path) = address.strip_prefix("unix://") else { return };
+    if UnixStream::connect(path).is_err() {
         // It is not there when the shim ended in order.
-        fs::remove_file(&path).ok();
+        fs::remove_file(path).ok();
     }
 }

@@ -338,6 +338,32 @@ mod tests {
     }
 
     #[test]
+    fn without_a_socket_containerds_program_publishes() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("directory");
+        let path = |name: &str| directory.path().join(name);
+        let said = path("said");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &said,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .expect("a FIFO");
+        let script = format!("#!/bin/sh\n(echo \"$@\"; cat) >{}\n", said.display());
+        std::fs::write(path("program"), script).expect("written");
+        std::fs::set_permissions(path("program"), std::fs::Permissions::from_mode(0o755))
+            .expect("executable");
+        let mut poll = Poll::new().expect("poll");
+        let destination = Destination::Program(path("program"), "/c.sock".into());
+        Publisher::new("ns", destination).publish(&mut poll, &oom("web"));
+        let text = String::from_utf8_lossy(&std::fs::read(&said).expect("read")).into_owned();
+        let line = "--address /c.sock publish --topic /tasks/oom --namespace ns\n";
+        assert!(text.starts_with(line) && text.contains("containerd.events.TaskOOM"), "{text}");
+    }
+
+    #[test]
     fn an_event_names_its_topic_type_and_namespace() {
         let forwarded = oom("web").forward("k8s.io", SystemTime::UNIX_EPOCH).into_bytes();
         let text = String::from_utf8_lossy(&forwarded);

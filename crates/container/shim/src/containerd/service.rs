@@ -206,6 +206,8 @@ impl Shim {
         let task = Task::create(request, owner, &mut means)?;
         let pid = task.init.number();
         self.tasks.push(task);
+        // One more of the pod came just as the last had gone.
+        self.ending = None;
         let streams = &request.streams;
         let named = Message::new()
             .text(1, &streams.stdin)

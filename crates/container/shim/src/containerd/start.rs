@@ -117,7 +117,7 @@ pub(super) fn bundle(flags: &Flags) -> io::Result<PathBuf> {
 }
 
 /// The group that a bundle's configuration names.
-pub(super) fn group(bundle: &Path) -> io::Result<Option<String>> {
+fn group(bundle: &Path) -> io::Result<Option<String>> {
     #[derive(Deserialize)]
     struct Config {
         #[serde(default)]
@@ -133,14 +133,9 @@ pub(super) fn group(bundle: &Path) -> io::Result<Option<String>> {
 }
 
 /// A path that is short and the same for all of a group's containers.
-pub(super) fn socket_path(sockets: &Path, address: &str, namespace: &str, group: &str) -> PathBuf {
+fn socket_path(sockets: &Path, address: &str, namespace: &str, group: &str) -> PathBuf {
     let digest = Digest::of(format!("carrack\0{address}\0{namespace}\0{group}"));
     sockets.join(digest.hex())
-}
-
-/// Where the sockets of this caller are.
-pub(super) fn default_sockets() -> PathBuf {
-    SOCKETS.into()
 }
 
 /// Listens at the path; `None` when somebody does already.
@@ -267,7 +262,7 @@ impl Told {
             address: flags.address.clone(),
             ttrpc_address,
             publish_binary: flags.publish_binary.clone(),
-            sockets: default_sockets(),
+            sockets: SOCKETS.into(),
             debug: flags.debug,
         };
         // Options have a type's name where bootstrap parameters have our id.

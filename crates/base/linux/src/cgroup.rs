@@ -35,7 +35,7 @@ pub use device::{DeviceAccess, DeviceKind, DeviceRule};
 pub use error::CgroupError;
 pub use layout::{Hierarchy, Layout, Version};
 pub use limits::{Cpu, DeviceRate, DeviceWeight, Io, Limits, Memory};
-pub use oom::OomWatch;
+pub use oom::{OomEvents, OomWatch};
 pub use stats::Stats;
 
 /// Attempts to remove a group whose last process is still being taken down.

@@ -1,12 +1,13 @@
 //! Hearing of a group that ran out of memory.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::event::EventfdFlags;
 use rustix::fs::inotify::{CreateFlags, WatchFlags};
+use rustix::io::Errno;
 
 use super::{CgroupError, Group, Version};
 
@@ -72,16 +73,36 @@ fn watch_v2(counter: PathBuf) -> Result<OomWatch, CgroupError> {
     Ok(OomWatch { event, counter, _counter: None, seen })
 }
 
+/// What happened since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OomEvents {
+    /// How many processes were killed.
+    pub count: u64,
+    /// Whether the group is gone, so that nothing more will happen.
+    pub is_over: bool,
+}
+
 impl OomWatch {
-    /// Whether a process was killed since the last time somebody asked.
+    /// What happened since the last call; nothing when it was called too early.
     ///
-    /// A group that is gone kills nobody.
-    pub fn take(&mut self) -> bool {
+    /// # Errors
+    ///
+    /// When the descriptor cannot be read.
+    pub fn take(&mut self) -> io::Result<OomEvents> {
         let mut buffer = [0_u8; 512];
         // What the events say is in the counter, too.
-        while matches!(rustix::io::read(&self.event, &mut buffer), Ok(read) if read > 0) {}
-        let kills = kills(&self.counter).unwrap_or(self.seen);
-        std::mem::replace(&mut self.seen, kills) < kills
+        loop {
+            match rustix::io::read(&self.event, &mut buffer) {
+                Ok(1..) | Err(Errno::INTR) => {}
+                Ok(0) | Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Some(kills) = kills(&self.counter) else {
+            return Ok(OomEvents { count: 0, is_over: true });
+        };
+        let seen = std::mem::replace(&mut self.seen, kills);
+        Ok(OomEvents { count: kills.saturating_sub(seen), is_over: false })
     }
 }
 
@@ -107,15 +128,15 @@ mod tests {
         let counter = directory.path().join("memory.events");
         fs::write(&counter, "low 0\noom_kill 1\n").unwrap();
         let mut watch = watch_v2(counter.clone()).unwrap();
-        assert!(!watch.take(), "it was killed before");
+        assert_eq!(watch.take().unwrap().count, 0, "it was killed before");
         fs::write(&counter, "low 5\noom_kill 1\n").unwrap();
         let mut interest = [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)];
         assert_eq!(rustix::event::poll(&mut interest, None), Ok(1));
-        assert!(!watch.take());
+        assert_eq!(watch.take().unwrap(), OomEvents::default());
         fs::write(&counter, "low 5\noom_kill 3\noom_group_kill 0\n").unwrap();
-        assert!(watch.take());
-        assert!(!watch.take());
+        assert_eq!(watch.take().unwrap().count, 2);
+        assert_eq!(watch.take().unwrap().count, 0);
         fs::remove_file(&counter).unwrap();
-        assert!(!watch.take(), "a group that is gone kills nobody");
+        assert_eq!(watch.take().unwrap(), OomEvents { count: 0, is_over: true });
     }
 }

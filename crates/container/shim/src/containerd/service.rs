@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use carrack_linux::cgroup::OomWatch;
 use carrack_linux::session::Signals;
 use carrack_oci::runtime as oci;
 
@@ -105,7 +106,8 @@ impl Shim {
     /// Tells of processes killed for want of memory since the last time.
     pub(super) fn look_for_oom(&mut self, index: usize) {
         let Some(task) = self.tasks.get_mut(index) else { return };
-        if task.oom.as_mut().is_some_and(|(_, watch)| watch.take()) {
+        let killed = |watch: &mut OomWatch| watch.take().is_ok_and(|events| events.count > 0);
+        if task.oom.as_mut().is_some_and(|(_, watch)| killed(watch)) {
             let message = Message::new().text(1, task.id.as_str());
             self.publish("oom", "TaskOOM", message);
         }

@@ -31,6 +31,7 @@ const PEERS: &[Needed] = &[
     Needed { program: "podman", package: "podman" },
     Needed { program: "runc", package: "runc" },
     Needed { program: "crun", package: "crun" },
+    Needed { program: "containerd", package: "containerd" },
     Needed { program: "nginx", package: "nginx-light" },
     Needed { program: "wrk", package: "wrk" },
     Needed { program: "chromium", package: "chromium" },

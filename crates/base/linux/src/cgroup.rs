@@ -17,6 +17,7 @@ mod device;
 mod error;
 mod layout;
 mod limits;
+mod oom;
 mod stats;
 mod v1;
 mod v2;
@@ -34,6 +35,7 @@ pub use device::{DeviceAccess, DeviceKind, DeviceRule};
 pub use error::CgroupError;
 pub use layout::{Hierarchy, Layout, Version};
 pub use limits::{Cpu, DeviceRate, DeviceWeight, Io, Limits, Memory};
+pub use oom::{OomEvents, OomWatch};
 pub use stats::Stats;
 
 /// Attempts to remove a group whose last process is still being taken down.
@@ -101,6 +103,14 @@ impl Group {
     /// Where the group's files are, for each hierarchy.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.layout.hierarchies().iter().map(|hierarchy| hierarchy.mount.join(&self.path))
+    }
+
+    /// Where the group's files of one controller are; `None` where the machine lacks it.
+    pub fn directory(&self, controller: &str) -> Option<PathBuf> {
+        match self.layout.version() {
+            Version::One => self.directory_of(controller).ok(),
+            Version::Two => Some(self.unified_directory()),
+        }
     }
 
     /// Whether any hierarchy has the group.

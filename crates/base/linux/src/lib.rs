@@ -13,6 +13,7 @@ pub mod copy;
 pub mod fs;
 pub mod host;
 pub mod label;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

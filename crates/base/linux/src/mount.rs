@@ -398,6 +398,36 @@ impl Overlay<'_> {
     }
 }
 
+/// Gives an overlay being configured its layers below, the uppermost first.
+///
+/// They are handed over as descriptors, which the caller keeps until the mount is made: the
+/// kernel takes 255 bytes of a path only.
+///
+/// # Errors
+///
+/// When a directory cannot be opened. Linux before 6.7 takes about fifteen layers.
+pub fn set_overlay_layers(filesystem: &Filesystem, layers: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
+    let opened = layers.iter().map(|layer| directory(layer)).collect::<io::Result<Vec<_>>>()?;
+    set_lower(filesystem, &opened)?;
+    Ok(opened)
+}
+
+/// Gives an overlay being configured one directory, `upperdir` or `workdir`, by a descriptor
+/// that the caller keeps until the mount is made.
+///
+/// # Errors
+///
+/// When the directory cannot be opened.
+pub fn set_overlay_directory(
+    filesystem: &Filesystem,
+    key: &str,
+    path: &Path,
+) -> io::Result<OwnedFd> {
+    let opened = directory(path)?;
+    filesystem.set(key, &path_of(&opened))?;
+    Ok(opened)
+}
+
 /// The layers below, one by one, or, where the kernel does not know that way (before
 /// Linux 6.7), in one word.
 fn set_lower(filesystem: &Filesystem, layers: &[OwnedFd]) -> io::Result<()> {

@@ -327,6 +327,32 @@ pub fn close_on_execute_from(first: u32) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes `descriptors` this process's `first`, `first` + 1 and so on, and leaves no other
+/// from `first` up to the program that comes next.
+///
+/// For a process that [`start`] made and that is about to become another program: whatever
+/// had those numbers is closed.
+///
+/// # Errors
+///
+/// As `dup3` and `close_range`.
+pub fn place_descriptors(descriptors: &[BorrowedFd<'_>], first: u32) -> io::Result<()> {
+    // Out of the way first, so that none is overwritten before it is placed.
+    const ASIDE: i32 = 256;
+    let aside = descriptors.iter().map(|&one| rustix::io::fcntl_dupfd_cloexec(one, ASIDE));
+    let aside = aside.collect::<Result<Vec<_>, _>>()?;
+    close_on_execute_from(first)?;
+    for (number, one) in (first..).zip(&aside) {
+        let number = i32::try_from(number).map_err(io::Error::other)?;
+        // SAFETY: no memory is involved. By the promise above no owner of the descriptor
+        // that is replaced runs again in this process.
+        if unsafe { libc::dup3(one.as_raw_fd(), number, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Closes every descriptor from `first` up but those in `keep`.
 ///
 /// For a process that goes on with what it keeps and never lets another owner of a

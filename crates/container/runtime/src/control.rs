@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use carrack_linux::cgroup::{CgroupError, Stats};
+use carrack_linux::cgroup::{CgroupError, Group, Stats};
 use carrack_linux::process;
 use carrack_linux::trusted::{self, TrustedDir};
 use carrack_oci::runtime as oci;
@@ -192,6 +192,12 @@ pub(crate) fn stats(runtime: &Runtime, id: &ContainerId) -> Result<Stats, Contro
     const ATTEMPT: &str = "measuring";
     let (record, _) = find(runtime, id, ATTEMPT)?;
     Runtime::group(&record).and_then(|group| group.stats()).map_err(cgroup(ATTEMPT))
+}
+
+pub(crate) fn group_of(runtime: &Runtime, id: &ContainerId) -> Result<Group, ControlError> {
+    const ATTEMPT: &str = "looking for the control group of";
+    let (record, _) = find(runtime, id, ATTEMPT)?;
+    Runtime::group(&record).map_err(cgroup(ATTEMPT))
 }
 
 pub(crate) fn processes(runtime: &Runtime, id: &ContainerId) -> Result<Vec<Pid>, ControlError> {

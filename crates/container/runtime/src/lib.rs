@@ -241,6 +241,15 @@ impl Runtime {
         control::stats(self, id)
     }
 
+    /// The control group of a container, for those who read more of it than [`Self::stats`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such container, or the machine has no control groups.
+    pub fn group_of(&self, id: &ContainerId) -> Result<Group, ControlError> {
+        control::group_of(self, id)
+    }
+
     /// The processes of a container, as the host numbers them.
     ///
     /// # Errors

@@ -17,13 +17,12 @@ use std::process::ExitCode;
 use carrack_linux::session::{self, Side};
 use rustix::fs::{Mode, OFlags};
 
-use crate::error::Refusal;
+use crate::error::{Refusal, chain};
 use crate::protocol::{self, Answer, Request};
 
 mod container;
 mod log;
 mod output;
-mod poll;
 mod setup;
 mod shim;
 
@@ -135,10 +134,4 @@ impl Refused {
 /// For `map_err`: an I/O error, and what was being attempted.
 fn attempting(attempt: &str) -> impl FnOnce(io::Error) -> Refused {
     move |error| Refused { kind: Refusal::Failed, message: format!("{attempt}: {error}") }
-}
-
-/// An error and all that led to it, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let reasons = std::iter::successors(Some(error), |error| error.source());
-    reasons.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

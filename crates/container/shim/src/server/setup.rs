@@ -14,9 +14,9 @@ use rustix::process::Pid;
 use super::container::{Container, Ends};
 use super::log::LogFile;
 use super::output::{Output, Stream};
-use super::poll::{EventFlags, Poll, Token};
 use super::{Refused, attempting};
 use crate::config::{Log, ShimConfig};
+use crate::poll::{EventFlags, Poll, Token};
 use crate::record::{self, InitProcess};
 
 /// All that could end or stop the shim. Only the end of a child means something to it.

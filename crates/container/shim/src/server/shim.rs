@@ -14,11 +14,11 @@ use rustix::process::Pid;
 
 use super::container::Ends;
 use super::output::Stream;
-use super::poll::{EventFlags, Token};
 use super::setup::{self, Held};
 use super::{Refused, attempting};
 use crate::client::winsize;
 use crate::config::{ExecConfig, Log};
+use crate::poll::{EventFlags, Token};
 use crate::protocol::{self, Answer, Decoder, Request, State, Status};
 use crate::record::{self, Exit};
 

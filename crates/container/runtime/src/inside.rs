@@ -12,6 +12,7 @@ mod devices;
 mod masks;
 mod mounts;
 mod program;
+mod stage;
 mod user;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -246,7 +247,8 @@ impl Inside<'_> {
         }
         self.channel.send(&Message::Prepared).attempt(|| "reporting to the runtime".into())?;
         expect(self.channel, |message| matches!(message, Message::Hooked))?;
-        hooks::run("createContainer", &self.hooks.create_container, self.state_json)
+        let state = (self.state_json)("creating");
+        hooks::run("createContainer", &self.hooks.create_container, &state)
             .map_err(|error| Failure::refused(hooks::describe(&error), String::new()))
     }
 
@@ -298,7 +300,11 @@ impl Inside<'_> {
                 told.set(rustix::io::write(&starter, &failure.encode()).is_ok());
             };
             let failure = finish.run(self.prepared.init_program(), tell, || {
-                hooks::run("startContainer", &self.hooks.start_container, self.state_json)
+                if self.hooks.start_container.is_empty() {
+                    return Ok(());
+                }
+                let state = (self.state_json)("created");
+                hooks::run("startContainer", &self.hooks.start_container, &state)
                     .map_err(|error| Failure::refused(hooks::describe(&error), String::new()))
             });
             let rest = if told.get() { failure.hint.into_bytes() } else { failure.encode() };

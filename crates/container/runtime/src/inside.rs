@@ -35,6 +35,7 @@ use crate::prepared::{Prepared, Trees};
 use crate::stdio::Streams;
 
 use program::{Program, Ready};
+use stage::Stage;
 pub(crate) use user::rlimit;
 
 /// The number of the loopback interface, in any network namespace.
@@ -47,7 +48,8 @@ pub(crate) const LISTENER: &[u8] = b"n";
 pub(crate) struct Inside<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) hooks: &'a oci::Hooks,
-    pub(crate) state_json: &'a str,
+    /// The state as hooks in here are told, with this process's id as seen in here.
+    pub(crate) state_json: &'a dyn Fn(&str) -> String,
     pub(crate) prepared: &'a Prepared,
     pub(crate) channel: &'a Channel,
     pub(crate) listener: &'a OwnedFd,
@@ -181,13 +183,16 @@ impl Inside<'_> {
     }
 
     fn mount_all(&mut self, root: &RootedDir, trees: &Trees) -> Result<(), Failure> {
+        // Where the mounts are others' too, nothing may be attached but what is asked for.
+        let own = self.plan.namespaces.new.contains(Kinds::MOUNT);
+        let stage = own.then(Stage::open).transpose()?;
         for (index, planned) in self.plan.mounts.iter().enumerate() {
             if planned.source == crate::plan::MountSource::Cgroup {
                 self.join_cgroup()?;
                 cgroup_mount::mount(root, planned, self.prepared)?;
             } else {
                 let bind = trees.binds.get(index).and_then(Option::as_ref);
-                mounts::mount(root, planned, bind)?;
+                mounts::mount(root, planned, bind, stage.as_ref())?;
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 module carrack.test/runtime-tools
 
-go 1.26.8
+go 1.25.0
 
 require (
 	github.com/blang/semver v3.5.1+incompatible // indirect

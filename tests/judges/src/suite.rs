@@ -104,7 +104,7 @@ impl Suite {
         let mut programs: Vec<String> = fs::read_dir(module.join("validation"))
             .map_err(text)?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name != "util")
+            .filter(|name| name != "util" && !name.starts_with('.'))
             .collect();
         programs.sort();
         let out = format!("{}/", directory.display());

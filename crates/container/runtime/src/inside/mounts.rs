@@ -51,7 +51,9 @@ pub(super) fn mount(
         (_, Some(bind)) => {
             let tree = match stage {
                 Some(stage) => stage.renew(bind, || shown.to_string())?,
-                None => bind.tree.try_clone().attempt(|| format!("keeping the mount for {shown}"))?,
+                None => {
+                    bind.tree.try_clone().attempt(|| format!("keeping the mount for {shown}"))?
+                }
             };
             propagate(&tree, planned)?;
             (tree, target(root, &planned.destination, bind.is_directory)?)

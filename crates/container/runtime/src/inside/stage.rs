@@ -1,8 +1,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use carrack_linux::mount;
-use rustix::fs::{Mode, OFlags};
+use carrack_linux::{mount, trusted};
 
 use crate::failure::{Attempt, Failure};
 use crate::prepared::Bind;
@@ -21,8 +20,7 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn open() -> Result<Self, Failure> {
         let open = |path: &str| {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::open(Path::new(path), flags, Mode::empty())
+            trusted::handle_nofollow(Path::new(path))
                 .attempt(|| format!("opening the host's {path}"))
         };
         Ok(Self { directory: open("/dev")?, file: open("/dev/null")? })

@@ -33,7 +33,6 @@ const PEERS: &[Needed] = &[
     Needed { program: "containerd", package: "containerd" },
     Needed { program: "dockerd", package: "docker.io" },
     Needed { program: "docker", package: "docker.io" },
-    Needed { program: "go", package: "golang-go" },
     Needed { program: "runc", package: "runc" },
     Needed { program: "crun", package: "crun" },
     Needed { program: "nginx", package: "nginx-light" },

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
-use carrack_container_runtime::{ContainerId, Runtime};
+use carrack_container_runtime::{ContainerId, Runtime, StartError};
 
 use crate::options::{Global, Usage, Words, unknown};
 use crate::{features, init, output};
@@ -98,7 +98,7 @@ fn dispatch(global: &Global, words: &mut Words) -> Result<ExitCode, Failed> {
     match command.as_str() {
         "create" => create::create(&runtime, words),
         "run" => create::run(&runtime, words),
-        "start" => with_id(words, |id| Ok(runtime.start(id)?)),
+        "start" => with_id(words, |id| start(global, &runtime, id)),
         "exec" => exec::exec(&runtime, words),
         "state" => show::state(&runtime, words),
         "list" => show::list(&runtime, words),
@@ -147,6 +147,20 @@ fn with_id(
     words.finish()?;
     act(&id)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A container without a process has nothing to run and ends at once. That is told, and is
+/// no failure: whoever made it that way asked for it, and crun's callers see the same.
+fn start(global: &Global, runtime: &Runtime, id: &ContainerId) -> Result<(), Failed> {
+    match runtime.start(id) {
+        Err(error @ StartError::NoProcess { .. }) => {
+            let message = error.to_string();
+            output::fail(&message);
+            global.log.warn(&message);
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Options may stand before and behind the id.

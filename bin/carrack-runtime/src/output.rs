@@ -48,12 +48,21 @@ pub(crate) struct Log {
 impl Log {
     /// Appends an error, as callers of other runtimes expect to find it.
     pub(crate) fn error(&self, message: &str) {
+        self.append("error", message);
+    }
+
+    /// Appends what a caller should know though nothing failed.
+    pub(crate) fn warn(&self, message: &str) {
+        self.append("warning", message);
+    }
+
+    fn append(&self, level: &str, message: &str) {
         let Some(path) = &self.path else { return };
         let line = match self.format {
-            LogFormat::Text => format!("level=error msg={message:?}\n"),
+            LogFormat::Text => format!("level={level} msg={message:?}\n"),
             LogFormat::Json => {
                 let entry = serde_json::json!({
-                    "level": "error", "msg": message, "time": now(),
+                    "level": level, "msg": message, "time": now(),
                 });
                 format!("{entry}\n")
             }

@@ -68,7 +68,7 @@ fn a_missing_program_is_named_with_how_far_its_path_leads() {
     let Some(bundle) = broken(&["/opt/no/such/app"], |_| {}) else { return };
     is(&bundle.run(), 127, &["there is no /opt/no in the image"]);
     let Some(bundle) = broken(&["no-such-app"], |_| {}) else { return };
-    is(&bundle.run(), 127, &["no-such-app", "in no directory of PATH", "/usr/bin"]);
+    is(&bundle.run(), 127, &["no-such-app", "executable file not found in $PATH", "/usr/bin"]);
 }
 
 #[test]

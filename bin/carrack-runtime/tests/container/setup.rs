@@ -208,7 +208,7 @@ fn what_is_wrong_with_a_program_is_said() {
         ),
         ("empty", b"", "the file /bin/empty is empty"),
         ("text", b"hello", "text that does not begin with #!"),
-        ("plain", b"#!/bin/sh\n", "Permission denied"),
+        ("plain", b"#!/bin/sh\n", "permission denied"),
     ];
     for (name, content, words) in cases {
         fs::write(bin.join(name), content).unwrap();

@@ -132,6 +132,11 @@ pub(crate) fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result
     remove_directory(directory)
 }
 
+/// Kills what is left of a container; its record and group stay.
+pub(crate) fn stop(record: &Record) -> Result<(), CgroupError> {
+    Runtime::group(record).and_then(|group| group.signal_all(libc::SIGKILL))
+}
+
 /// Kills the first process and waits until it is gone.
 fn end(
     id: &ContainerId,

@@ -16,6 +16,7 @@ use rustix::process::Pid;
 
 use crate::birth;
 use crate::channel::{Channel, Message};
+use crate::control;
 use crate::error::{CreateError, SpecError, StartError};
 use crate::failure::Failure;
 use crate::hooks;
@@ -171,7 +172,7 @@ impl Making {
         listener: &OwnedFd,
         preserve_fds: u32,
     ) -> Result<Child, CreateError> {
-        let state_json = self.state_json("creating", None);
+        let state_json = |status: &str| self.state_json(status, Some(rustix::process::getpid()));
         let cgroup = self.group.handle()?;
         let namespaces = &self.plan.namespaces;
         let open = "opening namespaces";
@@ -229,8 +230,11 @@ impl Making {
             match channel.receive().map_err(host(talk))? {
                 Some(Message::Ready(console)) => break console,
                 Some(Message::Prepared) => {
-                    let state = self.state_json("creating", Some(child.pid()));
+                    // The old kind of hook was defined to run after creation, and its
+                    // programs look for the status that came with it.
+                    let state = self.state_json("created", Some(child.pid()));
                     hooks::run("prestart", &self.hooks.prestart, &state)?;
+                    let state = self.state_json("creating", Some(child.pid()));
                     hooks::run("createRuntime", &self.hooks.create_runtime, &state)?;
                     channel.send(&Message::Hooked).map_err(host(talk))?;
                 }
@@ -355,9 +359,6 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
     if state.status != Status::Created {
         return Err(StartError::NotCreated { id: id.to_string(), status: state.status });
     }
-    if !record.has_process {
-        return Err(StartError::NoProcess { id: id.to_string() });
-    }
     let spec = kept_spec(&directory)?;
     let answer = ask_to_start(&directory, |listener| {
         let told = state_json(&record, "created", state.pid);
@@ -367,11 +368,15 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
     if !answer.is_empty() {
         return Err(StartError::Inside(Failure::decode(&answer)));
     }
-    let hooks = &spec.hooks;
-    if !hooks.poststart.is_empty() {
-        hooks::run("poststart", &hooks.poststart, &state_json(&record, "running", state.pid))?;
+    if !record.has_process {
+        return Err(StartError::NoProcess { id: id.to_string() });
     }
-    Ok(())
+    let state = state_json(&record, "running", state.pid);
+    hooks::run("poststart", &spec.hooks.poststart, &state).map_err(|error| {
+        // The specification has the container stop; the hook's failure is what to tell.
+        control::stop(&record).ok();
+        StartError::Hook(error)
+    })
 }
 
 /// Knocks; silence means that the program runs. What a seccomp filter leaves to a listener is

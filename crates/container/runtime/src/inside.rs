@@ -12,6 +12,7 @@ mod devices;
 mod masks;
 mod mounts;
 mod program;
+mod stage;
 mod user;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,6 +35,7 @@ use crate::prepared::{Prepared, Trees};
 use crate::stdio::Streams;
 
 use program::{Program, Ready};
+use stage::Stage;
 pub(crate) use user::rlimit;
 
 /// The number of the loopback interface, in any network namespace.
@@ -46,7 +48,8 @@ pub(crate) const LISTENER: &[u8] = b"n";
 pub(crate) struct Inside<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) hooks: &'a oci::Hooks,
-    pub(crate) state_json: &'a str,
+    /// The state as hooks in here are told, with this process's id as seen in here.
+    pub(crate) state_json: &'a dyn Fn(&str) -> String,
     pub(crate) prepared: &'a Prepared,
     pub(crate) channel: &'a Channel,
     pub(crate) listener: &'a OwnedFd,
@@ -180,13 +183,16 @@ impl Inside<'_> {
     }
 
     fn mount_all(&mut self, root: &RootedDir, trees: &Trees) -> Result<(), Failure> {
+        // Where the mounts are others' too, nothing may be attached but what is asked for.
+        let own = self.plan.namespaces.new.contains(Kinds::MOUNT);
+        let stage = own.then(Stage::open).transpose()?;
         for (index, planned) in self.plan.mounts.iter().enumerate() {
             if planned.source == crate::plan::MountSource::Cgroup {
                 self.join_cgroup()?;
                 cgroup_mount::mount(root, planned, self.prepared)?;
             } else {
                 let bind = trees.binds.get(index).and_then(Option::as_ref);
-                mounts::mount(root, planned, bind)?;
+                mounts::mount(root, planned, bind, stage.as_ref())?;
             }
         }
         Ok(())
@@ -246,7 +252,8 @@ impl Inside<'_> {
         }
         self.channel.send(&Message::Prepared).attempt(|| "reporting to the runtime".into())?;
         expect(self.channel, |message| matches!(message, Message::Hooked))?;
-        hooks::run("createContainer", &self.hooks.create_container, self.state_json)
+        let state = (self.state_json)("creating");
+        hooks::run("createContainer", &self.hooks.create_container, &state)
             .map_err(|error| Failure::refused(hooks::describe(&error), String::new()))
     }
 
@@ -298,7 +305,11 @@ impl Inside<'_> {
                 told.set(rustix::io::write(&starter, &failure.encode()).is_ok());
             };
             let failure = finish.run(self.prepared.init_program(), tell, || {
-                hooks::run("startContainer", &self.hooks.start_container, self.state_json)
+                if self.hooks.start_container.is_empty() {
+                    return Ok(());
+                }
+                let state = (self.state_json)("created");
+                hooks::run("startContainer", &self.hooks.start_container, &state)
                     .map_err(|error| Failure::refused(hooks::describe(&error), String::new()))
             });
             let rest = if told.get() { failure.hint.into_bytes() } else { failure.encode() };

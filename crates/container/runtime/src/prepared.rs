@@ -155,15 +155,7 @@ fn bind(planned: &MountPlan, maps: &mut Maps<'_>) -> Result<Option<Bind>, Create
         .map_err(host(format!("copying the mount of {shown}")))?;
     let changed = detach_from_host(&tree, planned.propagation)
         .and_then(|()| set(&tree, true, planned.recursive))
-        .and_then(|()| set(&tree, false, planned.change))
-        .and_then(|()| match planned.propagation {
-            None => Ok(()),
-            Some((propagation, recursive)) => set(
-                &tree,
-                recursive,
-                Change { propagation: Some(propagation), ..Change::default() },
-            ),
-        });
+        .and_then(|()| set(&tree, false, planned.change));
     changed.map_err(host(format!("applying the options of the mount of {shown}")))?;
     if let Some((map, recursive)) = &planned.id_map {
         maps.of(map)

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use carrack_linux::rooted::RootedDir;
+use rustix::fs::Mode;
 
 use crate::failure::{Attempt, Failure};
 
@@ -13,5 +14,8 @@ pub(super) fn contents(root: &RootedDir, path: &Path, tree: &OwnedFd) -> Result<
     let from = root.directory(path).attempt(attempt)?;
     let to = RootedDir::from_fd(tree.try_clone().attempt(attempt)?);
     let to = to.directory(Path::new("/")).attempt(attempt)?;
-    carrack_linux::copy::contents(from.as_fd(), to.as_fd()).attempt(attempt)
+    // Its own mode is what the options say, or else the image's already.
+    let mode = rustix::fs::fstat(&to).attempt(attempt)?.st_mode;
+    carrack_linux::copy::contents(from.as_fd(), to.as_fd()).attempt(attempt)?;
+    rustix::fs::fchmod(&to, Mode::from_raw_mode(mode)).attempt(attempt)
 }

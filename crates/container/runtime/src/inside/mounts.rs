@@ -8,6 +8,7 @@ use carrack_linux::rooted::RootedDir;
 use rustix::fs::FileType;
 
 use super::copy_up;
+use super::stage::Stage;
 use crate::failure::{Attempt, Failure};
 use crate::plan::{MountPlan, MountSource};
 use crate::prepared::Bind;
@@ -36,6 +37,7 @@ pub(super) fn mount(
     root: &RootedDir,
     planned: &MountPlan,
     bind: Option<&Bind>,
+    stage: Option<&Stage>,
 ) -> Result<(), Failure> {
     let shown = planned.destination.display();
     if let MountSource::Remount { bind, options } = &planned.source {
@@ -47,8 +49,13 @@ pub(super) fn mount(
             (new(root, planned, (kind, source, options), &target)?, target)
         }
         (_, Some(bind)) => {
-            let tree =
-                bind.tree.try_clone().attempt(|| format!("keeping the mount for {shown}"))?;
+            let tree = match stage {
+                Some(stage) => stage.renew(bind, || shown.to_string())?,
+                None => {
+                    bind.tree.try_clone().attempt(|| format!("keeping the mount for {shown}"))?
+                }
+            };
+            propagate(&tree, planned)?;
             (tree, target(root, &planned.destination, bind.is_directory)?)
         }
         (_, None) => {

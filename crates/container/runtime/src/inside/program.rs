@@ -55,16 +55,17 @@ fn unfit(process: &ProcessPlan, path: &Path, error: &io::Error) -> Failure {
 }
 
 fn missing(process: &ProcessPlan, name: &CStr) -> Failure {
+    // Podman and Docker look for these words to end with 127.
     let path = Path::new(OsStr::from_bytes(name.to_bytes()));
     let shown = name.to_string_lossy();
     let hint = if !shown.contains('/') {
-        format!("it is in no directory of PATH ({})", search_path(process))
+        format!("executable file not found in $PATH ({})", search_path(process))
     } else if let Some(Err(stop)) =
         place(process).map(|place| diagnose::walk(&place.root, &process.cwd, path))
     {
-        format!("{stop} in the image")
+        format!("no such file or directory: {stop} in the image")
     } else {
-        "there is no such file in the image".to_owned()
+        "no such file or directory in the image".to_owned()
     };
     Failure::refused(format!("finding program {shown:?}"), hint).kind(FailureKind::ProgramMissing)
 }

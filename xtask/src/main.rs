@@ -66,7 +66,12 @@ fn release() -> Result<(), String> {
 }
 
 fn check() -> Result<(), String> {
-    step("formatting", || run(cargo().args(["fmt", "--all", "--check"])))?;
+    step("formatting", || {
+        run(cargo().args(["fmt", "--all", "--check"]))?;
+        // Compiled by a build script, so cargo does not know of it.
+        let init = workspace().join("bin/carrack-runtime/init/main.rs");
+        run(Command::new("rustfmt").args(["--edition", "2024", "--check"]).arg(init))
+    })?;
     step("layers", || layers::check(&workspace()))?;
     step("tidiness", || tidy::check(&workspace()))?;
     step("clippy", || {

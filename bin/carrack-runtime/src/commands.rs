@@ -11,10 +11,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
-use carrack_container_runtime::{ContainerId, Runtime};
+use carrack_container_runtime::{ContainerId, Runtime, StartError};
 
 use crate::options::{Global, Usage, Words, unknown};
-use crate::{features, output};
+use crate::{features, init, output};
 
 const HELP: &str = "\
 carrack-runtime: runs OCI bundles
@@ -39,6 +39,7 @@ usage: carrack-runtime [--root DIR] [--log FILE] [--log-format text|json] [--sys
   spec     [--bundle DIR]
   features
   shim     --dir DIR
+  init-program [--output FILE]
 ";
 
 /// Why a command did not do its work.
@@ -100,7 +101,7 @@ fn dispatch(global: &Global, words: &mut Words) -> Result<ExitCode, Failed> {
     match command.as_str() {
         "create" => create::create(&runtime, words),
         "run" => create::run(&runtime, words),
-        "start" => with_id(words, |id| Ok(runtime.start(id)?)),
+        "start" => with_id(words, |id| start(global, &runtime, id)),
         "exec" => exec::exec(&runtime, words),
         "state" => show::state(&runtime, words),
         "list" => show::list(&runtime, words),
@@ -112,6 +113,7 @@ fn dispatch(global: &Global, words: &mut Words) -> Result<ExitCode, Failed> {
         "update" => update(&runtime, words),
         "spec" => show::spec(words),
         "features" => show::document(&features::document()),
+        "init-program" => init::write(words),
         "version" => {
             output::print(concat!(
                 "carrack-runtime version ",
@@ -148,6 +150,20 @@ fn with_id(
     words.finish()?;
     act(&id)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A container without a process has nothing to run and ends at once. That is told, and is
+/// no failure: whoever made it that way asked for it, and crun's callers see the same.
+fn start(global: &Global, runtime: &Runtime, id: &ContainerId) -> Result<(), Failed> {
+    match runtime.start(id) {
+        Err(error @ StartError::NoProcess { .. }) => {
+            let message = error.to_string();
+            output::fail(&message);
+            global.log.warn(&message);
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Options may stand before and behind the id.
@@ -236,7 +252,7 @@ fn update(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Failed> {
         serde_json::from_slice(&carrack_linux::fs::read_bounded(Path::new(&file), 1 << 20)?)?
     };
     for warning in runtime.update(&id, &resources)? {
-        output::warn(&warning);
+        output::fail(&format!("warning: {warning}"));
     }
     Ok(ExitCode::SUCCESS)
 }

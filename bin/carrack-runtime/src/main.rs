@@ -1,9 +1,10 @@
-//! The OCI runtime, shim and init as one small static program.
+//! The OCI runtime and shim as one small static program, with the init inside.
 //!
 //! ```text
 //! carrack-runtime create | start | …   the OCI command line        (commands)
 //! carrack-runtime shim --dir DIR        one container's keeper      (carrack_shim)
-//! carrack-init PROGRAM ARG0 ARGS…       process 1 of a container    (init)
+//! carrack-runtime init-program          writes process 1 to a file  (init)
+//! containerd-shim-carrack-v2 …          a pod's keeper              (carrack_shim::containerd)
 //! ```
 //!
 //! Everything here is reached before any thread exists. What lets a process of ours into a
@@ -19,20 +20,27 @@ mod output;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::ExitCode;
 
-/// The name a container's process 1 is started under.
-const INIT_NAME: &str = "carrack-init";
+use carrack_shim::containerd;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
-    if arguments.next().is_some_and(|name| name == INIT_NAME) {
-        return init::main(arguments);
+    let name = arguments.next().unwrap_or_default();
+    if Path::new(&name).file_name().is_some_and(|name| name == containerd::NAME) {
+        let arguments: Vec<_> = arguments.collect();
+        // Only a shim that stays lets a process of ours into a container.
+        let sealed = if arguments.iter().any(|word| word == "start") { seal() } else { Ok(()) };
+        return match sealed {
+            Ok(()) => containerd::main(arguments, features::document),
+            Err(code) => code,
+        };
     }
     let mut arguments = arguments.peekable();
     if arguments.peek().is_some_and(|first| first == "shim") {
         return match seal() {
-            Ok(()) => carrack_shim::server::main(arguments.skip(1)),
+            Ok(()) => carrack_shim::server::main(arguments.skip(1), Some(init::PROGRAM)),
             Err(code) => code,
         };
     }

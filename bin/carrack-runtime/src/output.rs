@@ -11,11 +11,6 @@ pub(crate) fn fail(message: &str) {
     writeln!(io::stderr(), "carrack-runtime: {message}").ok();
 }
 
-/// Writes what somebody may want to know to standard error.
-pub(crate) fn warn(message: &str) {
-    fail(&format!("warning: {message}"));
-}
-
 /// Writes to standard output, which may have been closed on the other side.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     io::stdout().write_all(text.as_bytes())
@@ -53,12 +48,21 @@ pub(crate) struct Log {
 impl Log {
     /// Appends an error, as callers of other runtimes expect to find it.
     pub(crate) fn error(&self, message: &str) {
+        self.append("error", message);
+    }
+
+    /// Appends what a caller should know though nothing failed.
+    pub(crate) fn warn(&self, message: &str) {
+        self.append("warning", message);
+    }
+
+    fn append(&self, level: &str, message: &str) {
         let Some(path) = &self.path else { return };
         let line = match self.format {
-            LogFormat::Text => format!("level=error msg={message:?}\n"),
+            LogFormat::Text => format!("level={level} msg={message:?}\n"),
             LogFormat::Json => {
                 let entry = serde_json::json!({
-                    "level": "error", "msg": message, "time": now(),
+                    "level": level, "msg": message, "time": now(),
                 });
                 format!("{entry}\n")
             }

@@ -5,6 +5,7 @@
 
 mod cli;
 mod compose;
+mod doctor;
 mod exit;
 mod output;
 mod settings;

@@ -9,6 +9,7 @@
 mod identity;
 mod image;
 mod packages;
+mod program;
 mod text;
 
 /// A parser and how to try it.
@@ -44,6 +45,7 @@ pub const PARSERS: &[Parser] = &[
     Parser { name: "spiffe_id", run: identity::spiffe_id },
     Parser { name: "svid", run: identity::svid },
     Parser { name: "bundle", run: identity::bundle },
+    Parser { name: "program", run: program::program },
 ];
 
 /// Tries the parser called `name` on `bytes`.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use carrack_build::frontend::dockerfile;
 use carrack_build::frontend::packages::{Recipe, untrusted};
+use carrack_container_runtime::diagnose::cache;
+use carrack_container_runtime::diagnose::format::{Format, inspect};
 use carrack_content::{Images, LoadLimits};
 use carrack_linux::rooted::RootedDir;
 use carrack_objects::{compose, policy};
@@ -119,6 +121,20 @@ fn the_sound_seeds_of_packages_and_identities_are_accepted() {
     X509Svid::parse(&seed("svid/leaf")).unwrap();
     let trust_domain = TrustDomain::new("carrack.local".to_owned()).unwrap();
     Bundle::from_pem(trust_domain, &seed("bundle/root")).unwrap();
+}
+
+#[test]
+fn the_sound_seeds_of_programs_are_read() {
+    let seed = |path: &str| fs::read(seeds().join("program").join(path)).unwrap();
+    let Format::Elf(elf) = inspect(&seed("dynamic-elf").as_slice()) else { panic!("it is ELF") };
+    assert_eq!(elf.interpreter.as_deref(), Some(&b"/lib64/ld-linux-x86-64.so.2"[..]));
+    assert_eq!(elf.needed, [b"libfoo.so.1"]);
+    assert_eq!(elf.runpath.as_deref(), Some(&b"$ORIGIN/lib"[..]));
+    let Format::Elf(elf) = inspect(&seed("static-elf").as_slice()) else { panic!("it is ELF") };
+    assert!(elf.interpreter.is_none() && elf.needed.is_empty());
+    let Format::Script(script) = inspect(&seed("script").as_slice()) else { panic!("a script") };
+    assert!(script.carriage_return);
+    assert_eq!(cache::lookup(&seed("cache"), b"libfoo.so.1"), [b"/lib/libfoo.so.1"]);
 }
 
 #[test]

@@ -2,10 +2,11 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use carrack_container_runtime::{ContainerId, CreateRequest, Created, Runtime, Stdio};
+use carrack_container_runtime::{ContainerId, CreateError, CreateRequest, Created, Runtime, Stdio};
 
 use super::{Failed, code_of, hand_over, id};
 use crate::options::{Usage, Words, unknown};
+use crate::output;
 
 /// The options of `create` and `run`.
 struct Options {
@@ -55,7 +56,9 @@ impl Options {
             init: None,
         };
         let created = runtime.create(request)?;
-        created.warnings.iter().for_each(|warning| crate::output::warn(warning));
+        for warning in &created.warnings {
+            output::fail(&format!("warning: {warning}"));
+        }
         if let (Some(console), Some(socket)) = (&created.console, &self.console_socket)
             && let Err(error) = hand_over(console, socket)
         {
@@ -67,6 +70,18 @@ impl Options {
     }
 }
 
+/// With the code that a shell gives a program it cannot run, for whoever runs one.
+fn as_a_shell(failed: Failed) -> Failed {
+    match failed {
+        Failed::Error(error, code) => {
+            let found = error.downcast_ref().and_then(CreateError::exit_code);
+            let code = found.and_then(|found| u8::try_from(found).ok()).unwrap_or(code);
+            Failed::Error(error, code)
+        }
+        usage @ Failed::Usage(_) => usage,
+    }
+}
+
 pub(super) fn create(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Failed> {
     Options::read(words)?.create(runtime)?;
     Ok(ExitCode::SUCCESS)
@@ -74,7 +89,7 @@ pub(super) fn create(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, F
 
 pub(super) fn run(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Failed> {
     let options = Options::read(words)?;
-    let created = options.create(runtime)?;
+    let created = options.create(runtime).map_err(as_a_shell)?;
     if let Err(error) = runtime.start(&options.id) {
         runtime.delete(&options.id, true)?;
         let code = error.exit_code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
@@ -84,6 +99,9 @@ pub(super) fn run(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Fail
         return Ok(ExitCode::SUCCESS);
     }
     let exit = carrack_linux::process::wait(created.pidfd.as_fd())?;
+    if let Some(cause) = runtime.explain_exit(&options.id, exit.shell_code()) {
+        output::fail(&format!("the program ended with code {}: {cause}", exit.shell_code()));
+    }
     runtime.delete(&options.id, true)?;
     Ok(code_of(exit))
 }

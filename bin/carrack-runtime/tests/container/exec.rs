@@ -54,7 +54,7 @@ fn a_missing_program_and_a_stopped_container_are_told_apart() {
     .unwrap();
     let said = bundle
         .runtime(&["exec", &bundle.id, "odd"])
-        .fails_with(&["neither a program nor a script"]);
+        .fails_with(&["text that does not begin with #!"]);
     assert_eq!(said.code, 126);
     bundle.runtime(&["kill", &bundle.id, "9"]).ok();
     bundle.wait();

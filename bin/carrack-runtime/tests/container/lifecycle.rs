@@ -121,14 +121,8 @@ fn a_configuration_that_cannot_be_done_names_every_problem() {
     bundle.config["linux"]["intelRdt"] = json!({ "closID": "x" });
     bundle.config["process"]["cwd"] = json!("relative");
     bundle.config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" });
-    bundle.mounts().push(json!({ "destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"] }));
-    bundle.run().fails_with(&[
-        "linux.intelRdt",
-        "process.cwd",
-        "vm.swappiness",
-        "tmpcopyup",
-        "mounts[",
-    ]);
+    bundle.mounts().push(json!({ "destination": "/x", "type": "tmpfs", "options": ["mand"] }));
+    bundle.run().fails_with(&["linux.intelRdt", "process.cwd", "vm.swappiness", "mand", "mounts["]);
     bundle.runtime(&["state", &bundle.id]).fails_with(&["does not exist"]);
 }
 

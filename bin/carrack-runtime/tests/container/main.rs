@@ -8,10 +8,14 @@
     reason = "a test may fail loudly, and says when it skips"
 )]
 
-mod escapes;
+mod broken;
 mod exec;
 mod lifecycle;
 mod limits;
+mod listener;
+mod mounts;
+mod namespaces;
+mod schedule;
 mod setup;
 mod support;
 mod users;

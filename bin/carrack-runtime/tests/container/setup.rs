@@ -204,11 +204,11 @@ fn what_is_wrong_with_a_program_is_said() {
         (
             "interpreter",
             b"#!/usr/bin/python9\n",
-            "its interpreter /usr/bin/python9 is not in the image",
+            "its interpreter /usr/bin/python9 (line 1 of /bin/interpreter): there is no /usr",
         ),
-        ("empty", b"", "the file is empty"),
-        ("text", b"hello", "neither a program nor a script"),
-        ("plain", b"#!/bin/sh\n", "Permission denied"),
+        ("empty", b"", "the file /bin/empty is empty"),
+        ("text", b"hello", "text that does not begin with #!"),
+        ("plain", b"#!/bin/sh\n", "permission denied"),
     ];
     for (name, content, words) in cases {
         fs::write(bin.join(name), content).unwrap();
@@ -222,7 +222,7 @@ fn what_is_wrong_with_a_program_is_said() {
     // A program of this host, whose loader and libraries the image lacks.
     fs::copy("/bin/ls", bin.join("dynamic")).unwrap();
     bundle.config["process"]["args"] = json!(["dynamic"]);
-    bundle.run().fails_with(&["its loader /lib", "is not in the image"]);
+    bundle.run().fails_with(&["the loader of /bin/dynamic, /lib", "is missing"]);
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn a_program_joins_a_container_with_a_user_namespace() {
 fn mappings_and_namespace_need_each_other() {
     let Some(mut bundle) = Bundle::program(&["/bin/true"]) else { return };
     bundle.config["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 1, "size": 1 }]);
-    bundle.run().fails_with(&["linux.uidMappings", "needs a new user namespace"]);
+    bundle.run().fails_with(&["linux.uidMappings", "needs a user namespace"]);
     bundle.config["linux"]["uidMappings"] = Value::Null;
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
     bundle.run().fails_with(&["linux.uidMappings: is empty", "linux.gidMappings: is empty"]);

@@ -4,6 +4,7 @@
 mod application;
 mod build;
 mod daemon;
+mod doctor;
 mod exec;
 mod graph;
 pub(crate) mod images;
@@ -174,6 +175,8 @@ enum Verb {
     Tag(images::TagArgs),
     /// Remove image names, and what nothing else uses
     Rmi(images::RemoveArgs),
+    /// Say what this host lacks for containers, and what to do
+    Doctor(doctor::DoctorArgs),
     /// Print the completion script of a shell
     Completion {
         /// The shell to complete for
@@ -200,6 +203,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         clap_complete::generate(shell, &mut Cli::command(), "carrack", &mut script);
         crate::output::raw(&script).ok(); // A closed pipe ends `| head`.
         return Ok(ExitCode::SUCCESS);
+    }
+    // It looks at hosts on which nothing else works yet.
+    if let Verb::Doctor(arguments) = cli.verb {
+        return arguments.execute(&cli.places.root);
     }
     let settings = cli.places.resolve()?;
     match cli.verb {
@@ -246,6 +253,7 @@ async fn async_verb(verb: Verb, settings: &Settings) -> anyhow::Result<ExitCode>
         | Verb::Save(_)
         | Verb::Load(_)
         | Verb::Tag(_)
+        | Verb::Doctor(_)
         | Verb::Completion { .. }
         | Verb::Daemon
         | Verb::Proxy

@@ -145,6 +145,14 @@ impl Group {
         self.layout.hierarchies().iter().map(|hierarchy| hierarchy.mount.join(&self.path))
     }
 
+    /// Where the group's files of one controller are; `None` where the machine lacks it.
+    pub fn directory(&self, controller: &str) -> Option<PathBuf> {
+        match self.layout.version() {
+            Version::One => self.directory_of(controller).ok(),
+            Version::Two => Some(self.unified_directory()),
+        }
+    }
+
     /// Whether any hierarchy has the group.
     pub fn exists(&self) -> bool {
         self.directories().any(|directory| directory.is_dir())
@@ -420,18 +428,6 @@ impl Group {
             Version::One if self.is_none() => Err(CgroupError::NoGroup),
             Version::One => stats::read_v1(|controller| self.directory_of(controller).ok()),
             Version::Two => stats::read_v2(&self.unified_directory()),
-        }
-    }
-
-    /// Starts watching for the group running out of memory.
-    ///
-    /// # Errors
-    ///
-    /// [`CgroupError::Unsupported`] without the memory controller.
-    pub fn watch_oom(&self) -> Result<OomWatch, CgroupError> {
-        match self.layout.version() {
-            Version::One => OomWatch::one(&self.directory_of("memory")?),
-            Version::Two => OomWatch::two(&self.unified_directory()),
         }
     }
 

@@ -2,16 +2,12 @@
 //!
 //! A label is written to a file of `/proc` by the very process that is to carry it. What a
 //! container shows as `/proc` may be anything (CVE-2019-19921, CVE-2025-52881), so the file is
-//! opened from the host's, before the root is changed, and is what it claims to be: on a file
-//! system with the magic number of `/proc`.
+//! opened from the host's, before the root is changed, by [`crate::procfs`].
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Mode, OFlags};
-
-/// The magic number of `/proc`.
-const PROC: i64 = 0x9fa0;
+use crate::procfs::Proc;
 
 /// A system of labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,21 +53,16 @@ impl ExecLabel {
     pub fn open(system: System) -> io::Result<Self> {
         let paths: &[&str] = match system {
             // The second is where kernels before 5.8 have it.
-            System::AppArmor => {
-                &["/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"]
-            }
-            System::Selinux => &["/proc/thread-self/attr/exec"],
+            System::AppArmor => &["thread-self/attr/apparmor/exec", "thread-self/attr/exec"],
+            System::Selinux => &["thread-self/attr/exec"],
         };
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let proc = Proc::mounted()?;
+        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         let opened = paths
             .iter()
-            .map(|path| rustix::fs::open(*path, flags, Mode::empty()))
-            .find(|answer| !matches!(answer, Err(rustix::io::Errno::NOENT)));
-        let file = opened.unwrap_or(Err(rustix::io::Errno::NOENT))?;
-        if rustix::fs::fstatfs(&file)?.f_type != PROC {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not the kernel's /proc"));
-        }
-        Ok(Self { system, file })
+            .map(|path| proc.writable(path))
+            .find(|answer| !matches!(answer, Err(error) if missing(error)));
+        Ok(Self { system, file: opened.unwrap_or(Err(io::ErrorKind::NotFound.into()))? })
     }
 
     /// Makes the next program of this thread carry `label`.

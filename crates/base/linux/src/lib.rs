@@ -9,9 +9,12 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod copy;
 pub mod dbus;
 pub mod fs;
+pub mod host;
 pub mod label;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

@@ -245,6 +245,26 @@ pub fn map_ids(mount: BorrowedFd<'_>, recursive: bool, map: BorrowedFd<'_>) -> i
     )
 }
 
+/// Changes options of the file system that is mounted at `mount`, wherever it is mounted.
+///
+/// # Errors
+///
+/// With the kernel's own message where it left one.
+pub fn reconfigure(mount: BorrowedFd<'_>, options: &[(&str, Option<&str>)]) -> io::Result<()> {
+    use rustix::mount::FsPickFlags;
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    let context = rustix::mount::fspick(mount, "", flags)?;
+    let filesystem = Filesystem { context, kind: "mounted here".to_owned() };
+    for (key, value) in options {
+        match value {
+            Some(value) => filesystem.set(key, value)?,
+            None => filesystem.flag(key)?,
+        }
+    }
+    rustix::mount::fsconfig_reconfigure(filesystem.context.as_fd())
+        .map_err(|errno| filesystem.explain(errno, "reconfigure"))
+}
+
 /// Makes `directory` this process's `/`, and its working directory.
 ///
 /// For a process that shares its mounts with others, whose root must stay; where it can,
@@ -376,6 +396,36 @@ impl Overlay<'_> {
         }
         filesystem.mount(attributes)
     }
+}
+
+/// Gives an overlay being configured its layers below, the uppermost first.
+///
+/// They are handed over as descriptors, which the caller keeps until the mount is made: the
+/// kernel takes 255 bytes of a path only.
+///
+/// # Errors
+///
+/// When a directory cannot be opened. Linux before 6.7 takes about fifteen layers.
+pub fn set_overlay_layers(filesystem: &Filesystem, layers: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
+    let opened = layers.iter().map(|layer| directory(layer)).collect::<io::Result<Vec<_>>>()?;
+    set_lower(filesystem, &opened)?;
+    Ok(opened)
+}
+
+/// Gives an overlay being configured one directory, `upperdir` or `workdir`, by a descriptor
+/// that the caller keeps until the mount is made.
+///
+/// # Errors
+///
+/// When the directory cannot be opened.
+pub fn set_overlay_directory(
+    filesystem: &Filesystem,
+    key: &str,
+    path: &Path,
+) -> io::Result<OwnedFd> {
+    let opened = directory(path)?;
+    filesystem.set(key, &path_of(&opened))?;
+    Ok(opened)
 }
 
 /// The layers below, one by one, or, where the kernel does not know that way (before

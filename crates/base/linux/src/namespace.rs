@@ -111,6 +111,15 @@ pub fn open_for_children() -> io::Result<OwnedFd> {
     open(Path::new("/proc/thread-self/ns/pid_for_children"))
 }
 
+/// Opens the time namespace that was made last, and that only children are born in so far.
+///
+/// # Errors
+///
+/// When `/proc` is not mounted or the kernel has no time namespaces.
+pub fn open_time_for_children() -> io::Result<OwnedFd> {
+    open(Path::new("/proc/thread-self/ns/time_for_children"))
+}
+
 /// Moves the calling thread into a namespace, which must be of the given kind.
 ///
 /// A process id namespace takes in children born later, not the thread itself.
@@ -159,14 +168,10 @@ pub fn user_with(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
 ///
 /// As the kernel answers, with the name of the map.
 pub fn write_maps(process: rustix::process::Pid, uid_map: &str, gid_map: &str) -> io::Result<()> {
+    let proc = crate::procfs::Proc::mounted()?;
     for (file, map) in [("uid_map", uid_map), ("gid_map", gid_map)] {
-        let path = format!("/proc/{}/{file}", process.as_raw_nonzero());
-        let written = rustix::fs::open(&*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|file| rustix::io::write(&file, map.as_bytes()));
-        written.map_err(|errno| {
-            let source = io::Error::from(errno);
-            io::Error::new(source.kind(), format!("{file}: {source}"))
-        })?;
+        proc.write_of(process, file, map)
+            .map_err(|source| io::Error::new(source.kind(), format!("{file}: {source}")))?;
     }
     Ok(())
 }

@@ -39,6 +39,15 @@ pub struct Child {
 }
 
 impl Child {
+    /// Takes a child that another process started as our own ([`Birth::sibling`]).
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` when there is none.
+    pub fn adopt(pid: Pid) -> io::Result<Self> {
+        Ok(Self { pid, pidfd: open(pid)? })
+    }
+
     /// Its id, as this process sees it.
     pub fn pid(&self) -> Pid {
         self.pid
@@ -337,6 +346,32 @@ pub fn close_on_execute_from(first: u32) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes `descriptors` this process's `first`, `first` + 1 and so on, and leaves no other
+/// from `first` up to the program that comes next.
+///
+/// For a process that [`start`] made and that is about to become another program: whatever
+/// had those numbers is closed.
+///
+/// # Errors
+///
+/// As `dup3` and `close_range`.
+pub fn place_descriptors(descriptors: &[BorrowedFd<'_>], first: u32) -> io::Result<()> {
+    // Out of the way first, so that none is overwritten before it is placed.
+    const ASIDE: i32 = 256;
+    let aside = descriptors.iter().map(|&one| rustix::io::fcntl_dupfd_cloexec(one, ASIDE));
+    let aside = aside.collect::<Result<Vec<_>, _>>()?;
+    close_on_execute_from(first)?;
+    for (number, one) in (first..).zip(&aside) {
+        let number = i32::try_from(number).map_err(io::Error::other)?;
+        // SAFETY: no memory is involved. By the promise above no owner of the descriptor
+        // that is replaced runs again in this process.
+        if unsafe { libc::dup3(one.as_raw_fd(), number, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Closes every descriptor from `first` up but those in `keep`.
 ///
 /// For a process that goes on with what it keeps and never lets another owner of a
@@ -503,6 +538,18 @@ pub fn open_started(pid: Pid, started: u64) -> io::Result<Option<OwnedFd>> {
     };
     // Read after opening: if it matches now, the descriptor is the process meant.
     Ok((start_time(pid) == Some(started)).then_some(pidfd))
+}
+
+/// The root directory of a process. Check afterwards that it is still the one that was meant.
+///
+/// # Errors
+///
+/// When it is gone, or not ours to inspect.
+pub fn root_of(pid: Pid) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let path = format!("/proc/{}/root", pid.as_raw_nonzero());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Hides this process's `/proc` entry and memory from processes without privilege over it.

@@ -78,6 +78,15 @@ impl Proc {
         if written == value.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
+    /// A descriptor to write to `path` with, later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn writable(&self, path: &str) -> io::Result<OwnedFd> {
+        self.open(path, OFlags::WRONLY)
+    }
+
     /// Writes to a file of a process, such as `uid_map`.
     ///
     /// # Errors

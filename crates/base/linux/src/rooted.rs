@@ -90,15 +90,17 @@ impl RootedDir {
         Ok(open_in(self.root.as_fd(), path, flags, mode)?)
     }
 
-    /// Opens the file `name` of the root's own mount: no link, and nothing mounted over it.
+    /// Opens `path` in the root's own mount: no link on the way, and nothing mounted over it.
     ///
     /// # Errors
     ///
     /// As `openat2`; `EXDEV` for a mount, `ELOOP` for a link.
-    pub fn open_own(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    pub fn open_own(&self, path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> {
+        let path = path.as_ref();
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         let flags = flags | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat2(&self.root, name, flags, Mode::empty(), resolve)?)
+        Ok(rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)?)
     }
 
     /// A handle on what `path` leads to, fit for `*at` calls, `fstat` and mounting.
@@ -330,6 +332,16 @@ fn open_in(
         }
     }
     Err(Errno::AGAIN)
+}
+
+/// What a symbolic link says, given a handle on the link itself.
+///
+/// # Errors
+///
+/// `ENOENT` when the handle is on something else.
+pub fn link_text(link: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    let text = rustix::fs::readlinkat(link, "", Vec::new())?;
+    Ok(PathBuf::from(OsString::from_vec(text.into_bytes())))
 }
 
 /// The path up to its last name, and that name.

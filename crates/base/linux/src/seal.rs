@@ -5,7 +5,7 @@
 //! the file on the host. It is a copy in memory, sealed against any change:
 //!
 //! ```text
-//! carrack-runtime ──copy once──▶ sealed memory ──execute──▶ every shim, and every init it starts
+//! carrack-runtime ──copy once──▶ sealed memory ──execute──▶ every shim, and all it starts
 //! ```
 //!
 //! Whoever starts many shims makes the copy once and starts each from it: the pages are
@@ -15,8 +15,9 @@
 //! container with every privilege cannot make that writable, as it could a read-only bind
 //! mount. Where overlays are refused it makes a copy of its own.
 
-use std::ffi::CString;
-use std::io;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -39,7 +40,7 @@ pub fn copy(path: &Path) -> io::Result<OwnedFd> {
 
 fn copy_of(source: OwnedFd) -> io::Result<OwnedFd> {
     let size = u64::try_from(rustix::fs::fstat(&source)?.st_size).map_err(io::Error::other)?;
-    let copy = memory_file()?;
+    let copy = memory_file(c"carrack-runtime")?;
     let mut left = size;
     while left > 0 {
         let chunk = usize::try_from(left).unwrap_or(usize::MAX);
@@ -57,11 +58,25 @@ fn copy_of(source: OwnedFd) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
+/// The program whose executable file is `bytes`, in sealed memory that is called `name`,
+/// to be executed by descriptor, by any user.
+///
+/// # Errors
+///
+/// When memory is short, or the setting `vm.memfd_noexec` forbids programs in memory.
+pub fn program(name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memory_file(name)?);
+    file.write_all(bytes)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o555))?;
+    rustix::fs::fcntl_add_seals(&file, SEALS)?;
+    Ok(file.into())
+}
+
 /// Memory that may be executed; older kernels do not know the flag and allow it always.
-fn memory_file() -> io::Result<OwnedFd> {
+fn memory_file(name: &CStr) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    match rustix::fs::memfd_create("carrack-runtime", flags | MemfdFlags::EXEC) {
-        Err(rustix::io::Errno::INVAL) => Ok(rustix::fs::memfd_create("carrack-runtime", flags)?),
+    match rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC) {
+        Err(rustix::io::Errno::INVAL) => Ok(rustix::fs::memfd_create(name, flags)?),
         made => Ok(made?),
     }
 }
@@ -149,6 +164,16 @@ mod tests {
             .unwrap_err();
         let status = std::process::Command::new(&path).status().unwrap();
         assert!(status.success());
+    }
+
+    #[test]
+    fn a_program_from_bytes_runs_as_any_user_and_cannot_be_changed() {
+        let bytes = std::fs::read("/bin/true").unwrap();
+        let program = program(c"true", &bytes).unwrap();
+        assert!(rustix::io::write(&program, b"x").is_err());
+        assert_eq!(rustix::fs::fstat(&program).unwrap().st_mode & 0o777, 0o555);
+        let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+        assert!(std::process::Command::new(&path).status().unwrap().success());
     }
 
     #[test]

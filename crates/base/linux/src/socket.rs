@@ -141,6 +141,15 @@ pub fn connect_in(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<UnixStr
     UnixStream::connect(through_descriptor(directory, name))
 }
 
+/// Connects to the Unix socket at `path`, which the caller trusts.
+///
+/// # Errors
+///
+/// As [`connect_in`].
+pub fn connect(path: &std::path::Path) -> io::Result<UnixStream> {
+    UnixStream::connect(path)
+}
+
 fn through_descriptor(directory: BorrowedFd<'_>, name: &OsStr) -> PathBuf {
     let mut path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
     path.push(name);

@@ -13,6 +13,12 @@ use crate::failure::Failure;
 pub(crate) enum Message {
     /// To the inside: user and group ids are mapped.
     Mapped,
+    /// To the outside: a time namespace is made, and nobody is in it yet.
+    Unshared,
+    /// To the inside: its clocks are set.
+    Offset,
+    /// To the outside: where to listen for calls that a seccomp filter leaves to a listener.
+    Listener(Option<OwnedFd>),
     /// To the inside: the control group has taken the process in.
     Joined,
     /// To the outside: the mounts stand, hooks may run.
@@ -46,6 +52,9 @@ impl Channel {
     pub(crate) fn send(&self, message: &Message) -> io::Result<()> {
         let (tag, payload, descriptor) = match message {
             Message::Mapped => (b'm', Vec::new(), None),
+            Message::Unshared => (b'u', Vec::new(), None),
+            Message::Offset => (b'o', Vec::new(), None),
+            Message::Listener(listener) => (b'l', Vec::new(), listener.as_ref()),
             Message::Joined => (b'j', Vec::new(), None),
             Message::Prepared => (b'p', Vec::new(), None),
             Message::Hooked => (b'h', Vec::new(), None),
@@ -69,6 +78,9 @@ impl Channel {
         let Some((tag, payload)) = buffer.split_first() else { return Ok(None) };
         Ok(Some(match tag {
             b'm' => Message::Mapped,
+            b'u' => Message::Unshared,
+            b'o' => Message::Offset,
+            b'l' => Message::Listener(descriptors.pop()),
             b'j' => Message::Joined,
             b'p' => Message::Prepared,
             b'h' => Message::Hooked,

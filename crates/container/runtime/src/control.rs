@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use carrack_linux::cgroup::{CgroupError, OomWatch, Stats};
+use carrack_linux::cgroup::{CgroupError, Group, OomWatch, Stats};
 use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::process;
 use carrack_linux::trusted::{self, TrustedDir};
@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Pid;
 
 use crate::create::{kept_spec, state_json};
-use crate::error::{ControlError, DeleteError, StateError};
+use crate::error::{ControlError, DeleteError, Problem, StateError};
 use crate::id::ContainerId;
 use crate::state::{Record, State, Status};
 use crate::{Runtime, plan};
@@ -143,6 +143,11 @@ pub(crate) fn delete(runtime: &Runtime, id: &ContainerId, force: bool) -> Result
     remove_directory(directory)
 }
 
+/// Kills what is left of a container; its record and group stay.
+pub(crate) fn stop(record: &Record) -> Result<(), CgroupError> {
+    Runtime::group(record).and_then(|group| group.signal_all(libc::SIGKILL))
+}
+
 /// Kills the first process and waits until it is gone.
 fn end(
     id: &ContainerId,
@@ -211,6 +216,12 @@ pub(crate) fn watch_oom(runtime: &Runtime, id: &ContainerId) -> Result<OomWatch,
     Runtime::group(&record).and_then(|group| group.watch_oom()).map_err(cgroup(ATTEMPT))
 }
 
+pub(crate) fn group_of(runtime: &Runtime, id: &ContainerId) -> Result<Group, ControlError> {
+    const ATTEMPT: &str = "looking for the control group of";
+    let (record, _) = find(runtime, id, ATTEMPT)?;
+    Runtime::group(&record).map_err(cgroup(ATTEMPT))
+}
+
 pub(crate) fn processes(runtime: &Runtime, id: &ContainerId) -> Result<Vec<Pid>, ControlError> {
     const ATTEMPT: &str = "listing the processes of";
     let (record, _) = find(runtime, id, ATTEMPT)?;
@@ -221,7 +232,7 @@ pub(crate) fn update(
     runtime: &Runtime,
     id: &ContainerId,
     resources: &oci::LinuxResources,
-) -> Result<Vec<String>, ControlError> {
+) -> Result<Vec<Problem>, ControlError> {
     const ATTEMPT: &str = "limiting";
     let (record, state) = find(runtime, id, ATTEMPT)?;
     if state.status == Status::Stopped {

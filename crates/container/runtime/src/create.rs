@@ -1,11 +1,11 @@
 //! Making a container, and letting it go.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use carrack_linux::namespace::Kinds;
+use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::process::{self, Birth, Child};
 use carrack_linux::procfs::Proc;
 use carrack_linux::socket;
@@ -13,14 +13,19 @@ use carrack_linux::trusted::{self, TrustedDir};
 use carrack_oci::runtime as oci;
 use rustix::process::Pid;
 
+use crate::birth;
 use crate::channel::{Channel, Message};
+use crate::control;
 use crate::error::{CreateError, SpecError, StartError};
 use crate::failure::Failure;
 use crate::home::{self, Home};
 use crate::hooks;
 use crate::id::ContainerId;
-use crate::inside::Inside;
+use crate::inside::{Inside, LISTENER};
+use crate::interfaces;
 use crate::joined::Joined;
+use crate::listener;
+use crate::mapping;
 use crate::plan::{self, Plan};
 use crate::prepared::Prepared;
 use crate::state::{CONFIG, MAX_CONFIG, Record, RecordedProcess, START_SOCKET, Status};
@@ -164,34 +169,48 @@ impl Making {
         listener: &OwnedFd,
         preserve_fds: u32,
     ) -> Result<Child, CreateError> {
-        let state_json = self.state_json("creating", None);
+        let state_json = |status: &str| self.state_json(status, Some(rustix::process::getpid()));
         let cgroup = self.home.group().handle()?;
-        let joined = Joined::open(&self.plan.joined).map_err(host("opening namespaces"))?;
-        // Its own namespace of control groups begins where the group has taken it in.
-        let namespaces = self.plan.new - Kinds::CGROUP;
-        let inside = || Inside {
-            plan: &self.plan,
-            hooks: &self.hooks,
-            state_json: &state_json,
-            prepared,
-            channel,
-            listener,
-            preserve_fds,
-            joined: false,
+        let namespaces = &self.plan.namespaces;
+        let open = "opening namespaces";
+        let joined = Joined::open(&namespaces.joined).map_err(host(open))?;
+        let mounts = namespaces.path_of(Kinds::MOUNT).map(namespace::open);
+        let mounts = mounts.transpose().map_err(host(open))?;
+        let users = namespaces.path_of(Kinds::USER).map(namespace::open);
+        let users = users.transpose().map_err(host(open))?;
+        let birth = Birth {
+            // Its own namespace of control groups begins where the group has taken it in, its
+            // own clocks once they are set.
+            namespaces: namespaces.new - Kinds::CGROUP - Kinds::TIME,
+            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            sibling: false,
         };
-        joined
-            .within(|| {
-                let cgroup = cgroup.as_ref().map(AsFd::as_fd);
-                let birth = Birth { namespaces, cgroup, sibling: false };
-                match process::start(birth, || inside().run()) {
-                    // systemd will move it.
-                    Err(error) if self.record.unit.is_some() && home::is_refusal(&error) => {
-                        process::start(Birth { cgroup: None, ..birth }, || inside().run())
-                    }
-                    started => started,
-                }
-            })
-            .map_err(host("starting the first process in its namespaces"))
+        let start = |birth: Birth<'_>| {
+            let mounts = mounts.as_ref().map(OwnedFd::try_clone).transpose()?;
+            let inside = Inside {
+                plan: &self.plan,
+                hooks: &self.hooks,
+                state_json: &state_json,
+                prepared,
+                channel,
+                listener,
+                preserve_fds,
+                joined: false,
+                mounts,
+            };
+            match &users {
+                Some(users) => birth::start_within(users, &joined, birth, || inside.run()),
+                None => joined.within(|| process::start(birth, || inside.run())),
+            }
+        };
+        let started = match start(birth) {
+            // systemd will move it.
+            Err(error) if self.record.unit.is_some() && home::is_refusal(&error) => {
+                start(Birth { cgroup: None, ..birth })
+            }
+            started => started,
+        };
+        started.map_err(host("starting the first process in its namespaces"))
     }
 
     /// Does for the first process what it cannot do itself, until it only waits.
@@ -202,9 +221,13 @@ impl Making {
         pid_file: Option<&Path>,
     ) -> Result<Option<OwnedFd>, CreateError> {
         let talk = "talking to the first process";
-        if self.plan.has_user_namespace() {
-            self.map_ids(child.pid())?;
+        if self.plan.namespaces.new.contains(Kinds::USER) {
+            let mapped = mapping::write(child.pid(), &self.plan.uid_map, &self.plan.gid_map);
+            mapped.map_err(host("mapping ids"))?;
             channel.send(&Message::Mapped).map_err(host(talk))?;
+        }
+        if self.plan.namespaces.new.contains(Kinds::TIME) {
+            self.set_clocks(child, channel)?;
         }
         self.adjust(child.pid())?;
         self.home.take_in(child.pid())?;
@@ -213,8 +236,11 @@ impl Making {
             match channel.receive().map_err(host(talk))? {
                 Some(Message::Ready(console)) => break console,
                 Some(Message::Prepared) => {
-                    let state = self.state_json("creating", Some(child.pid()));
+                    // The old kind of hook was defined to run after creation, and its
+                    // programs look for the status that came with it.
+                    let state = self.state_json("created", Some(child.pid()));
                     hooks::run("prestart", &self.hooks.prestart, &state)?;
+                    let state = self.state_json("creating", Some(child.pid()));
                     hooks::run("createRuntime", &self.hooks.create_runtime, &state)?;
                     channel.send(&Message::Hooked).map_err(host(talk))?;
                 }
@@ -236,16 +262,27 @@ impl Making {
         Ok(console)
     }
 
-    fn map_ids(&self, pid: Pid) -> Result<(), CreateError> {
-        let proc = Proc::mounted().map_err(host("opening /proc to map ids"))?;
-        for (file, map) in [("uid_map", &self.plan.uid_map), ("gid_map", &self.plan.gid_map)] {
-            proc.write_of(pid, file, map).map_err(host(format!("mapping ids ({file})")))?;
+    /// Clocks are set while nobody is in their namespace yet.
+    fn set_clocks(&self, child: &Child, channel: &Channel) -> Result<(), CreateError> {
+        let talk = "talking to the first process";
+        match channel.receive().map_err(host(talk))? {
+            Some(Message::Unshared) => {}
+            Some(Message::Failed(failure)) => return Err(CreateError::Inside(failure)),
+            Some(_) => return Err(host(talk)(io::Error::other("it said something unexpected"))),
+            None => return Err(died(child)),
         }
-        Ok(())
+        let offsets = &self.plan.namespaces.time_offsets;
+        if !offsets.is_empty() {
+            Proc::mounted()
+                .and_then(|proc| proc.write_of(child.pid(), "timens_offsets", offsets))
+                .map_err(host("setting the clocks (linux.timeOffsets)"))?;
+        }
+        channel.send(&Message::Offset).map_err(host(talk))
     }
 
     /// What needs privilege over the host.
     fn adjust(&self, pid: Pid) -> Result<(), CreateError> {
+        interfaces::hand_over(&self.plan, pid)?;
         let Some(process) = &self.plan.process else { return Ok(()) };
         if let Some(score) = process.oom_score_adj {
             adjust_oom_score(pid, score)
@@ -306,6 +343,18 @@ pub(crate) fn state_json(record: &Record, status: &str, pid: Option<Pid>) -> Str
     state.to_string()
 }
 
+/// Looks into the image again, by the configuration that was kept.
+pub(crate) fn explain_exit(runtime: &Runtime, id: &ContainerId, code: i32) -> Option<String> {
+    if code < 126 {
+        return None;
+    }
+    let directory = runtime.directory(id).ok()?;
+    let record = Record::read(&directory, id).ok()?;
+    let spec = kept_spec(&directory).ok()?;
+    let plan = plan::plan(&spec, &record.bundle, id.as_str()).ok()?;
+    crate::diagnose::explain_exit(&plan, code)
+}
+
 pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartError> {
     let directory = runtime.directory(id)?;
     let record = Record::read(&directory, id)?;
@@ -313,28 +362,49 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
     if state.status != Status::Created {
         return Err(StartError::NotCreated { id: id.to_string(), status: state.status });
     }
-    if !record.has_process {
-        return Err(StartError::NoProcess { id: id.to_string() });
-    }
-    let answer = ask_to_start(&directory)
-        .map_err(|source| StartError::Talk { id: id.to_string(), source })?;
+    let spec = kept_spec(&directory)?;
+    let answer = ask_to_start(&directory, |listener| {
+        let told = state_json(&record, "created", state.pid);
+        listener::hand_over(&spec, &listener, state.pid, &told)
+    });
+    let answer = answer.map_err(|source| StartError::Talk { id: id.to_string(), source })?;
     if !answer.is_empty() {
         return Err(StartError::Inside(Failure::decode(&answer)));
     }
-    let spec = kept_spec(&directory)?;
-    let hooks = &spec.hooks;
-    if !hooks.poststart.is_empty() {
-        hooks::run("poststart", &hooks.poststart, &state_json(&record, "running", state.pid))?;
+    if !record.has_process {
+        return Err(StartError::NoProcess { id: id.to_string() });
     }
-    Ok(())
+    let state = state_json(&record, "running", state.pid);
+    hooks::run("poststart", &spec.hooks.poststart, &state).map_err(|error| {
+        // The specification has the container stop; the hook's failure is what to tell.
+        control::stop(&record).ok();
+        StartError::Hook(error)
+    })
 }
 
-/// Knocks; silence means that the program runs.
-fn ask_to_start(directory: &TrustedDir) -> io::Result<Vec<u8>> {
+/// Knocks; silence means that the program runs. What a seccomp filter leaves to a listener is
+/// handed to `listener`; when that fails, the container does not live on without one.
+fn ask_to_start(
+    directory: &TrustedDir,
+    mut listener: impl FnMut(OwnedFd) -> io::Result<()>,
+) -> io::Result<Vec<u8>> {
     let mut socket = socket::connect_in(directory.as_fd(), START_SOCKET.as_ref())?;
     socket.write_all(b"s")?;
     let mut answer = Vec::new();
-    socket.read_to_end(&mut answer)?;
+    let mut buffer = vec![0; 4096];
+    loop {
+        let mut passed = Vec::new();
+        let length = socket::receive(&socket, &mut buffer, &mut passed)?;
+        let mut bytes = buffer.get(..length).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        if let Some(passed) = passed.pop() {
+            bytes = bytes.strip_prefix(LISTENER).unwrap_or(bytes);
+            listener(passed)?;
+        }
+        answer.extend_from_slice(bytes);
+    }
     directory.remove(START_SOCKET)?;
     Ok(answer)
 }

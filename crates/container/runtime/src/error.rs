@@ -136,7 +136,7 @@ pub enum StartError {
         /// What it is.
         status: Status,
     },
-    /// Its configuration names no program.
+    /// Its configuration names no program; it has stopped.
     #[error("starting container {id}: its configuration has no process; add process.args")]
     NoProcess {
         /// The name.
@@ -153,7 +153,7 @@ pub enum StartError {
         /// What the system answered.
         source: io::Error,
     },
-    /// A poststart hook failed; the container runs.
+    /// A poststart hook failed; the container was stopped.
     #[error("starting a container")]
     Hook(#[from] HookError),
     /// The configuration kept for it could not be read.

@@ -6,17 +6,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use carrack_linux::cgroup::Group;
 use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::process::{self, Birth, Child};
-use carrack_linux::trusted::TrustedDir;
+use carrack_linux::schedule;
+use carrack_oci::runtime as oci;
 use rustix::process::Pid;
 
 use crate::channel::{Channel, Message};
-use crate::create::{adjust_oom_score, kept_spec};
+use crate::create::{adjust_oom_score, kept_spec, state_json};
 use crate::error::{ExecError, SpecError};
 use crate::home;
 use crate::id::ContainerId;
 use crate::inside::{Newcomer, rlimit};
 use crate::joined::Joined;
-use crate::plan::{self, ProcessPlan};
+use crate::listener;
+use crate::plan::{self, ProcessPlan, Settings};
 use crate::state::{Record, RecordedUnit, Status};
 use crate::stdio::Streams;
 use crate::{ExecRequest, Executed, Runtime, control};
@@ -40,22 +42,29 @@ pub(crate) fn exec(
     }
     let opened = record.open().map_err(host("opening the first process"))?;
     let (first, pidfd) = opened.ok_or_else(not_running)?;
-    let process = plan_process(&directory, &request)?;
+    let spec = kept_spec(&directory)?;
+    let process = plan_process(&spec, &request)?;
     let streams = request
         .stdio
         .into_streams(process.terminal)
         .map_err(|reason| ExecError::Stdio { reason })?
         .map_err(host("opening /dev/null"))?;
+    let kinds = foreign(first).map_err(host("comparing namespaces"))?;
+    let root = (!kinds.contains(Kinds::MOUNT)).then(|| process::root_of(first)).transpose();
     let guest = Guest {
         group: Runtime::group(&record)?,
-        unit: record.unit,
-        kinds: foreign(first).map_err(host("comparing namespaces"))?,
+        unit: record.unit.clone(),
+        kinds,
+        root: root.map_err(host("opening the container's root"))?,
+        settings: plan::settings(&spec)?,
         first,
         pidfd,
         process,
         streams,
     };
-    let executed = guest.start(request.preserve_fds)?;
+    let executed = guest.start(request.preserve_fds, |listener, pid| {
+        listener::hand_over(&spec, &listener, Some(pid), &state_json(&record, "running", state.pid))
+    })?;
     if let Some(path) = request.pid_file {
         crate::write_pid_file(path, executed.pid)
             .map_err(host(format!("writing {}", path.display())))?;
@@ -64,11 +73,7 @@ pub(crate) fn exec(
 }
 
 /// With the container's own seccomp profile, which holds for whatever runs in it.
-fn plan_process(
-    directory: &TrustedDir,
-    request: &ExecRequest<'_>,
-) -> Result<ProcessPlan, ExecError> {
-    let spec = kept_spec(directory)?;
+fn plan_process(spec: &oci::Spec, request: &ExecRequest<'_>) -> Result<ProcessPlan, ExecError> {
     let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
     let plan = plan::plan_process(request.process, seccomp)?;
     plan.ok_or_else(|| ExecError::Spec(SpecError::Refused(Vec::new())))
@@ -84,10 +89,17 @@ fn foreign(process: Pid) -> io::Result<Kinds> {
         Kinds::IPC,
         Kinds::UTS,
         Kinds::CGROUP,
+        Kinds::TIME,
     ];
     let mut kinds = Kinds::empty();
     for kind in all {
-        let theirs = namespace::open_of(process, kind)?;
+        let theirs = match namespace::open_of(process, kind) {
+            // Kernels may lack the youngest kind.
+            Err(error) if kind == Kinds::TIME && error.kind() == io::ErrorKind::NotFound => {
+                continue;
+            }
+            opened => opened?,
+        };
         if !namespace::same(theirs.as_fd(), namespace::open_own(kind)?.as_fd())? {
             kinds |= kind;
         }
@@ -107,16 +119,23 @@ struct Guest {
     first: Pid,
     pidfd: OwnedFd,
     kinds: Kinds,
+    /// The container's root, where its mounts are the host's.
+    root: Option<OwnedFd>,
+    settings: Settings,
     process: ProcessPlan,
     streams: Streams,
 }
 
 impl Guest {
-    fn start(&self, preserve_fds: u32) -> Result<Executed, ExecError> {
+    fn start(
+        &self,
+        preserve_fds: u32,
+        listener: impl FnMut(OwnedFd, Pid) -> io::Result<()>,
+    ) -> Result<Executed, ExecError> {
         let (ours, theirs) = Channel::pair().map_err(host("making a socket"))?;
         let child = self.bear(&theirs, preserve_fds)?;
         drop(theirs);
-        match self.accompany(&child, &ours) {
+        match self.accompany(&child, &ours, listener) {
             Ok(console) => Ok(Executed { pid: child.pid(), pidfd: child.into_pidfd(), console }),
             Err(error) => {
                 child.destroy();
@@ -142,6 +161,9 @@ impl Guest {
             channel,
             first: self.pidfd.as_fd(),
             kinds: self.kinds - Kinds::PID,
+            root: self.root.as_ref(),
+            personality: self.settings.personality,
+            memory_policy: self.settings.memory_policy.as_ref(),
             preserve_fds,
         };
         let own = self.group.handle()?;
@@ -149,6 +171,14 @@ impl Guest {
             let birth = Birth { cgroup: cgroup.map(AsFd::as_fd), ..Birth::default() };
             process::start(birth, || newcomer().run())
         };
+        // It is born where it is to be, and has this from us.
+        let before = self.process.affinity.initial.as_ref().map(|initial| {
+            let before = schedule::affinity()?;
+            schedule::set_affinity(initial).map(|()| before)
+        });
+        let before = before
+            .transpose()
+            .map_err(host("running on the processors of process.execCPUAffinity.initial"))?;
         let started = joined.within(|| match start(own.as_ref()) {
             Err(error) if takes_none(&error) => {
                 start(self.group.handle_of(self.first).map_err(io::Error::other)?.as_ref())
@@ -156,10 +186,18 @@ impl Guest {
             Err(error) if self.unit.is_some() && home::is_refusal(&error) => start(None),
             started => started,
         });
+        if let Some(before) = before {
+            schedule::set_affinity(&before).map_err(host("running on all processors again"))?;
+        }
         started.map_err(host("starting a process"))
     }
 
-    fn accompany(&self, child: &Child, channel: &Channel) -> Result<Option<OwnedFd>, ExecError> {
+    fn accompany(
+        &self,
+        child: &Child,
+        channel: &Channel,
+        mut listener: impl FnMut(OwnedFd, Pid) -> io::Result<()>,
+    ) -> Result<Option<OwnedFd>, ExecError> {
         let talk = "talking to the new process";
         if let Some(score) = self.process.oom_score_adj {
             adjust_oom_score(child.pid(), score)
@@ -179,7 +217,16 @@ impl Guest {
         loop {
             match channel.receive().map_err(host(talk))? {
                 Some(Message::Ready(terminal)) => console = terminal,
-                Some(Message::Failed(failure)) => return Err(ExecError::Inside(failure)),
+                Some(Message::Listener(Some(passed))) => {
+                    listener(passed, child.pid()).map_err(host("starting a process"))?;
+                }
+                Some(Message::Failed(failure)) => {
+                    // What was found to be wrong may follow.
+                    return Err(ExecError::Inside(match channel.receive() {
+                        Ok(Some(Message::Failed(explained))) => explained,
+                        Ok(_) | Err(_) => failure,
+                    }));
+                }
                 Some(_) => {
                     return Err(host(talk)(io::Error::other("it said something unexpected")));
                 }

@@ -90,7 +90,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.attempt)?;
         if self.errno != 0 {
-            write!(out, ": {}", io::Error::from_raw_os_error(self.errno))?;
+            // Docker's client tells 126 from 125 by "permission denied", in small letters.
+            let text = io::Error::from_raw_os_error(self.errno).to_string();
+            let (first, rest) = text.split_at_checked(1).unwrap_or(("", &text));
+            write!(out, ": {}{rest}", first.to_ascii_lowercase())?;
         }
         if !self.hint.is_empty() {
             write!(out, ": {}", self.hint)?;

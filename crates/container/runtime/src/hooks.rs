@@ -1,7 +1,7 @@
 //! Programs of the caller's to run at moments of a container's life.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use carrack_linux::process;
 use carrack_oci::runtime as oci;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
 use rustix::process::Pid;
 
 use crate::error::HookError;
@@ -38,11 +39,12 @@ pub(crate) fn describe(error: &HookError) -> String {
 fn run_one(stage: &'static str, hook: &oci::Hook, state: &str) -> Result<(), HookError> {
     let path = &hook.path;
     let failed = |source| HookError::Run { stage, path: path.clone(), source };
-    let mut child = command(hook).spawn().map_err(failed)?;
-    if let Some(mut input) = child.stdin.take() {
-        // A hook need not read it.
-        input.write_all(state.as_bytes()).ok();
-    }
+    // Files, not pipes: neither a hook that does not read its input nor one that fills its
+    // error output can make us wait.
+    let input = memory(state.as_bytes()).map_err(failed)?;
+    let errors = memory(b"").map_err(failed)?;
+    let output = errors.try_clone().map_err(failed)?;
+    let mut child = command(hook, input, output).spawn().map_err(failed)?;
     let ended = wait(&child, hook.timeout).map_err(failed)?;
     let Some(exit) = ended else {
         child.kill().map_err(failed)?;
@@ -57,10 +59,18 @@ fn run_one(stage: &'static str, hook: &oci::Hook, state: &str) -> Result<(), Hoo
     if code == 0 {
         return Ok(());
     }
-    Err(HookError::Failed { stage, path: path.clone(), code, output: last_words(&mut child) })
+    Err(HookError::Failed { stage, path: path.clone(), code, output: last_words(errors) })
 }
 
-fn command(hook: &oci::Hook) -> Command {
+/// A file of no file system that holds `content` and is read from its start.
+fn memory(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn command(hook: &oci::Hook, input: File, errors: File) -> Command {
     let mut command = Command::new(&hook.path);
     let mut arguments = hook.args.iter();
     if let Some(name) = arguments.next() {
@@ -71,7 +81,7 @@ fn command(hook: &oci::Hook) -> Command {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         command.env(name, value);
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(input).stdout(Stdio::null()).stderr(errors);
     command
 }
 
@@ -94,12 +104,12 @@ fn wait(child: &Child, timeout: Option<i64>) -> io::Result<Option<process::Exit>
     }
 }
 
-fn last_words(child: &mut Child) -> String {
+fn last_words(mut errors: File) -> String {
     const MAX_WORDS: u64 = 4096;
-    let Some(errors) = child.stderr.take() else { return String::new() };
-    // It may have left the pipe to a process that lives on, so only what is there is read.
-    rustix::io::ioctl_fionbio(&errors, true).ok();
     let mut words = Vec::new();
-    File::from(std::os::fd::OwnedFd::from(errors)).take(MAX_WORDS).read_to_end(&mut words).ok();
-    String::from_utf8_lossy(&words).trim().to_owned()
+    let read = errors.rewind().and_then(|()| errors.take(MAX_WORDS).read_to_end(&mut words));
+    read.map_or_else(
+        |error| format!("its messages cannot be read: {error}"),
+        |_| String::from_utf8_lossy(&words).trim().to_owned(),
+    )
 }

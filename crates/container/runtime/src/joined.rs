@@ -18,9 +18,11 @@ struct Place {
 }
 
 impl Joined {
+    /// Those that can be left again: the users and the mounts are for the process that is born.
     pub(crate) fn open(wanted: &[(Kinds, PathBuf)]) -> io::Result<Self> {
         wanted
             .iter()
+            .filter(|(kind, _)| !matches!(*kind, Kinds::USER | Kinds::MOUNT))
             .map(|(kind, path)| {
                 let there = namespace::open(path).map_err(|error| {
                     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
@@ -44,6 +46,15 @@ impl Joined {
             namespace::open_own(kind)?
         };
         Ok(Place { kind, there, back })
+    }
+
+    /// Goes there for good.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be entered.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        self.0.iter().try_for_each(|place| namespace::enter(place.there.as_fd(), place.kind))
     }
 
     /// Does `body` inside, and comes back whatever it answers.

@@ -14,9 +14,11 @@
 //! system, and the configuration names namespaces and mounts. Keeping a container's
 //! streams and reaping it is the caller's: its first process is the caller's child.
 
+mod birth;
 mod channel;
 mod control;
 mod create;
+pub mod diagnose;
 mod error;
 mod exec;
 mod failure;
@@ -24,7 +26,10 @@ mod home;
 mod hooks;
 mod id;
 mod inside;
+mod interfaces;
 mod joined;
+mod listener;
+mod mapping;
 mod plan;
 mod prepared;
 mod state;
@@ -89,8 +94,9 @@ pub struct CreateRequest<'a> {
     pub pid_file: Option<&'a Path>,
     /// Descriptors from 3 up that the program inherits.
     pub preserve_fds: u32,
-    /// A static program that runs as process 1 and starts the user's; see the `init`
-    /// applet of carrack-runtime for its arguments.
+    /// A static program that runs as process 1 and starts the user's. It is called
+    /// `carrack-init` and given the program's path and then its arguments, from the
+    /// zeroth on.
     pub init: Option<BorrowedFd<'a>>,
 }
 
@@ -103,8 +109,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The caller's end of its terminal.
     pub console: Option<OwnedFd>,
-    /// What the configuration asks for that has no effect.
-    pub warnings: Vec<String>,
+    /// What was done otherwise than asked, for the caller to pass on.
+    pub warnings: Vec<Problem>,
 }
 
 /// A program to run in a container.
@@ -166,6 +172,15 @@ impl Runtime {
     /// See [`StartError`].
     pub fn start(&self, id: &ContainerId) -> Result<(), StartError> {
         create::start(self, id)
+    }
+
+    /// Why a program that was started and ended with `code` could not run, where its image
+    /// shows that: a library that is missing, an interpreter, a program cut off.
+    ///
+    /// To be asked before the container is deleted; `None` for codes that do not come from
+    /// that, and wherever there is a doubt.
+    pub fn explain_exit(&self, id: &ContainerId, code: i32) -> Option<String> {
+        create::explain_exit(self, id, code)
     }
 
     /// Starts another program in a container that runs.
@@ -255,6 +270,15 @@ impl Runtime {
         control::watch_oom(self, id)
     }
 
+    /// The control group of a container, for those who read more of it than [`Self::stats`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no such container, or the machine has no control groups.
+    pub fn group_of(&self, id: &ContainerId) -> Result<Group, ControlError> {
+        control::group_of(self, id)
+    }
+
     /// The processes of a container, as the host numbers them.
     ///
     /// # Errors
@@ -273,7 +297,7 @@ impl Runtime {
         &self,
         id: &ContainerId,
         resources: &oci::LinuxResources,
-    ) -> Result<Vec<String>, ControlError> {
+    ) -> Result<Vec<Problem>, ControlError> {
         control::update(self, id, resources)
     }
 

@@ -4,9 +4,12 @@
 //! we do not do is refused here, by its place in `config.json`; nothing is ignored that
 //! the specification says has an effect.
 
+mod devices;
 mod limits;
 mod mounts;
+mod namespaces;
 mod process;
+mod schedule;
 mod seccomp;
 mod sysctl;
 
@@ -16,20 +19,20 @@ use std::path::{Path, PathBuf};
 use carrack_linux::cgroup::Limits;
 use carrack_linux::mount::{Attributes, Propagation};
 use carrack_linux::namespace::Kinds;
+use carrack_linux::schedule::Numbers;
 use carrack_oci::runtime as oci;
 
 use crate::error::{Problem, SpecError};
 
-pub(crate) use mounts::{MountPlan, MountSource, OPTION_NAMES};
+pub(crate) use devices::DevicePlan;
+pub(crate) use mounts::{IdMap, MountPlan, MountSource, OPTION_NAMES};
+pub(crate) use namespaces::Namespaces;
 pub(crate) use process::{ProcessPlan, Rlimit};
 
 /// Everything there is to do.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Namespaces to make.
-    pub(crate) new: Kinds,
-    /// Namespaces to join, by their files.
-    pub(crate) joined: Vec<(Kinds, PathBuf)>,
+    pub(crate) namespaces: Namespaces,
     pub(crate) uid_map: String,
     pub(crate) gid_map: String,
     pub(crate) rootfs: PathBuf,
@@ -47,16 +50,19 @@ pub(crate) struct Plan {
     pub(crate) process: Option<ProcessPlan>,
     pub(crate) cgroup: PathBuf,
     pub(crate) limits: Limits,
-    /// What has no effect.
-    pub(crate) warnings: Vec<String>,
     pub(crate) personality: Option<u32>,
+    pub(crate) memory_policy: Option<(i32, Numbers)>,
+    /// Interfaces of the host to move into the container, and their names there.
+    pub(crate) net_devices: Vec<(String, String)>,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// What is done otherwise than asked, as others do it too.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl Plan {
     /// Whether the container's root is somebody else on the host.
     pub(crate) fn has_user_namespace(&self) -> bool {
-        self.new.contains(Kinds::USER) || self.joined.iter().any(|(kind, _)| *kind == Kinds::USER)
+        self.namespaces.own().contains(Kinds::USER)
     }
 }
 
@@ -68,10 +74,31 @@ impl Plan {
             mount.source == MountSource::Cgroup && !mount.change.set.contains(Attributes::READ_ONLY)
         });
         let user = self.process.as_ref()?.uid;
-        if !writable || !self.new.contains(Kinds::CGROUP) {
+        let new = self.namespaces.new;
+        if !writable || !new.contains(Kinds::CGROUP) {
             return None;
         }
-        if self.new.contains(Kinds::USER) { mapped(&self.uid_map, user) } else { Some(user) }
+        if new.contains(Kinds::USER) { mapped(&self.uid_map, user) } else { Some(user) }
+    }
+}
+
+/// Whose users a container has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UserNamespace {
+    Callers,
+    New,
+    Joined,
+}
+
+impl UserNamespace {
+    fn of(namespaces: &Namespaces) -> Self {
+        if namespaces.new.contains(Kinds::USER) {
+            Self::New
+        } else if namespaces.path_of(Kinds::USER).is_some() {
+            Self::Joined
+        } else {
+            Self::Callers
+        }
     }
 }
 
@@ -86,29 +113,27 @@ fn mapped(map: &str, id: u32) -> Option<u32> {
     })
 }
 
-/// A device node, or a pipe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DevicePlan {
-    pub(crate) path: PathBuf,
-    pub(crate) kind: rustix::fs::FileType,
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-}
-
 /// Collects what is wrong.
 #[derive(Debug, Default)]
-pub(crate) struct Problems(Vec<Problem>);
+pub(crate) struct Problems {
+    found: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
 
 impl Problems {
     pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Problem { field: field.into(), message: message.into() });
+        self.found.push(Problem { field: field.into(), message: message.into() });
     }
 
-    fn finish(self) -> Result<(), SpecError> {
-        if self.0.is_empty() { Ok(()) } else { Err(SpecError::Refused(self.0)) }
+    /// Something that is left out, with a word to the caller: refusing it would keep
+    /// configurations from running that run everywhere else.
+    pub(crate) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.warnings.push(Problem { field: field.into(), message: message.into() });
+    }
+
+    /// The warnings, unless there are problems.
+    fn finish(self) -> Result<Vec<Problem>, SpecError> {
+        if self.found.is_empty() { Ok(self.warnings) } else { Err(SpecError::Refused(self.found)) }
     }
 }
 
@@ -122,40 +147,42 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path, id: &str) -> Result<Plan, Sp
     });
     check_version(spec, &mut problems);
     refuse_unsupported(spec, linux, &mut problems);
-    let (new, joined) = namespaces(linux, &mut problems);
+    let namespaces = namespaces::plan(linux, &mut problems);
+    let own = namespaces.own();
     let (rootfs, rootfs_readonly) = root(spec, bundle, &mut problems);
-    let mounts = mounts::plan(&spec.mounts, &mut problems);
+    let mounts = mounts::plan(&spec.mounts, own, &linux.mount_label, &mut problems);
     let own_dev =
         !mounts.iter().any(|mount| mount.is_bind() && mount.destination == Path::new("/dev"));
     let process = match &spec.process {
         None => None,
         Some(process) => process::plan(process, linux.seccomp.as_ref(), &mut problems)?,
     };
-    let user = new.contains(Kinds::USER);
-    let plan = Plan {
-        new,
+    let user = UserNamespace::of(&namespaces);
+    let mut plan = Plan {
         rootfs,
         rootfs_readonly,
         propagation: propagation(linux, &mut problems),
         mounts,
         own_dev,
-        devices: devices(linux, &mut problems),
+        devices: devices::plan(linux, &mut problems),
         masked: absolute_paths(&linux.masked_paths, "linux.maskedPaths", &mut problems),
         readonly: absolute_paths(&linux.readonly_paths, "linux.readonlyPaths", &mut problems),
         uid_map: id_map(&linux.uid_mappings, user, "linux.uidMappings", &mut problems),
         gid_map: id_map(&linux.gid_mappings, user, "linux.gidMappings", &mut problems),
-        hostname: name_in_uts(&spec.hostname, "hostname", new, &joined, &mut problems),
-        domainname: name_in_uts(&spec.domainname, "domainname", new, &joined, &mut problems),
-        sysctls: sysctl::plan(&linux.sysctl, new, &joined, &mut problems),
-        joined,
+        hostname: name_in_uts(&spec.hostname, "hostname", own, &mut problems),
+        domainname: name_in_uts(&spec.domainname, "domainname", own, &mut problems),
+        sysctls: sysctl::plan(&linux.sysctl, own, &mut problems),
+        net_devices: net_devices(linux, own, &mut problems),
+        memory_policy: schedule::memory_policy(linux, &mut problems),
+        namespaces,
         process,
         cgroup: cgroup_path(linux, id),
         limits: limits::of_container(linux, &mut problems),
-        warnings: linux.resources.as_ref().map(limits::warnings).unwrap_or_default(),
         personality: personality(linux, &mut problems),
         annotations: spec.annotations.clone(),
+        warnings: Vec::new(),
     };
-    problems.finish()?;
+    plan.warnings = problems.finish()?;
     Ok(plan)
 }
 
@@ -170,14 +197,32 @@ pub(crate) fn plan_process(
     Ok(plan)
 }
 
+/// What holds for every program of a container.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) personality: Option<u32>,
+    pub(crate) memory_policy: Option<(i32, Numbers)>,
+}
+
+/// What holds for a program that joins the container made from `spec`.
+pub(crate) fn settings(spec: &oci::Spec) -> Result<Settings, SpecError> {
+    let mut problems = Problems::default();
+    let linux = spec.linux.as_ref();
+    let settings = Settings {
+        personality: linux.and_then(|linux| personality(linux, &mut problems)),
+        memory_policy: linux.and_then(|linux| schedule::memory_policy(linux, &mut problems)),
+    };
+    problems.finish()?;
+    Ok(settings)
+}
+
 /// New limits for a container that exists, and what of them has no effect.
 pub(crate) fn plan_limits(
     resources: &oci::LinuxResources,
-) -> Result<(Limits, Vec<String>), SpecError> {
+) -> Result<(Limits, Vec<Problem>), SpecError> {
     let mut problems = Problems::default();
     let limits = limits::limits(resources, &mut problems);
-    problems.finish()?;
-    Ok((limits, limits::warnings(resources)))
+    Ok((limits, problems.finish()?))
 }
 
 fn check_version(spec: &oci::Spec, problems: &mut Problems) {
@@ -200,60 +245,6 @@ fn refuse_unsupported(spec: &oci::Spec, linux: &oci::Linux, problems: &mut Probl
     refuse(spec.zos.is_some(), "zos");
     refuse(spec.freebsd.is_some(), "freebsd");
     refuse(linux.intel_rdt.is_some(), "linux.intelRdt");
-    refuse(linux.memory_policy.is_some(), "linux.memoryPolicy");
-    refuse(!linux.time_offsets.is_empty(), "linux.timeOffsets");
-    refuse(!linux.net_devices.is_empty(), "linux.netDevices");
-    refuse(!linux.mount_label.is_empty(), "linux.mountLabel");
-}
-
-fn kind_of(kind: oci::LinuxNamespaceType) -> Option<Kinds> {
-    use oci::LinuxNamespaceType as Type;
-    Some(match kind {
-        Type::Mount => Kinds::MOUNT,
-        Type::Cgroup => Kinds::CGROUP,
-        Type::Uts => Kinds::UTS,
-        Type::Ipc => Kinds::IPC,
-        Type::User => Kinds::USER,
-        Type::Pid => Kinds::PID,
-        Type::Network => Kinds::NETWORK,
-        Type::Time => return None,
-    })
-}
-
-fn namespaces(linux: &oci::Linux, problems: &mut Problems) -> (Kinds, Vec<(Kinds, PathBuf)>) {
-    let mut new = Kinds::empty();
-    let mut joined = Vec::new();
-    let mut seen = Kinds::empty();
-    for namespace in &linux.namespaces {
-        let Some(kind) = kind_of(namespace.kind) else {
-            problems.add("linux.namespaces", "time namespaces are not supported; remove it");
-            continue;
-        };
-        if seen.contains(kind) {
-            problems.add("linux.namespaces", format!("{} is listed twice", namespace.kind));
-        }
-        seen |= kind;
-        let path = &namespace.path;
-        if path.as_os_str().is_empty() {
-            new |= kind;
-            continue;
-        }
-        if !path.is_absolute() {
-            problems.add("linux.namespaces", format!("{} is not absolute", path.display()));
-        }
-        joined.push((kind, path.clone()));
-    }
-    if !new.contains(Kinds::MOUNT) {
-        problems
-            .add("linux.namespaces", "a new mount namespace is required; add one without a path");
-    }
-    if joined.iter().any(|(kind, _)| *kind == Kinds::USER) {
-        problems.add(
-            "linux.namespaces",
-            "joining a user namespace by path is not supported; map a new one",
-        );
-    }
-    (new, joined)
 }
 
 fn root(spec: &oci::Spec, bundle: &Path, problems: &mut Problems) -> (PathBuf, bool) {
@@ -288,33 +279,36 @@ fn absolute_paths(paths: &[PathBuf], field: &str, problems: &mut Problems) -> Ve
 
 fn id_map(
     mappings: &[oci::LinuxIdMapping],
-    user: bool,
+    user: UserNamespace,
     field: &str,
     problems: &mut Problems,
 ) -> String {
     match (user, mappings.is_empty()) {
-        (true, true) => {
-            problems.add(field, "is empty, and a new user namespace needs at least one range")
+        (UserNamespace::New, true) => {
+            problems.add(field, "is empty, and a new user namespace needs at least one range");
         }
-        (false, false) => problems.add(field, "needs a new user namespace in linux.namespaces"),
-        (true, false) | (false, true) => {}
+        (UserNamespace::Callers, false) => {
+            problems.add(field, "needs a user namespace in linux.namespaces");
+        }
+        // One that is joined has ranges of its own.
+        (UserNamespace::New, false)
+        | (UserNamespace::Callers, true)
+        | (UserNamespace::Joined, _) => {}
     }
+    map_lines(mappings)
+}
+
+/// Lines of a map: `INSIDE OUTSIDE COUNT`.
+fn map_lines(mappings: &[oci::LinuxIdMapping]) -> String {
     mappings
         .iter()
         .map(|range| format!("{} {} {}\n", range.container_id, range.host_id, range.size))
         .collect()
 }
 
-fn name_in_uts(
-    name: &str,
-    field: &str,
-    new: Kinds,
-    joined: &[(Kinds, PathBuf)],
-    problems: &mut Problems,
-) -> Option<String> {
+fn name_in_uts(name: &str, field: &str, own: Kinds, problems: &mut Problems) -> Option<String> {
     let name = Some(name.to_owned()).filter(|name| !name.is_empty())?;
-    let own = new.contains(Kinds::UTS) || joined.iter().any(|(kind, _)| *kind == Kinds::UTS);
-    if !own {
+    if !own.contains(Kinds::UTS) {
         problems.add(field, "needs a uts namespace, or it would rename the host");
     }
     Some(name)
@@ -327,60 +321,30 @@ fn cgroup_path(linux: &oci::Linux, id: &str) -> PathBuf {
     Path::new("/carrack").join(path)
 }
 
-fn devices(linux: &oci::Linux, problems: &mut Problems) -> Vec<DevicePlan> {
-    use rustix::fs::FileType;
-    let mut devices = default_devices();
-    for (index, device) in linux.devices.iter().enumerate() {
-        let field = format!("linux.devices[{index}]");
-        let kind = match device.kind.as_str() {
-            "b" => FileType::BlockDevice,
-            "c" | "u" => FileType::CharacterDevice,
-            "p" => FileType::Fifo,
-            other => {
-                problems.add(field, format!("type {other:?} is none of b, c, u and p"));
-                continue;
-            }
-        };
-        let path = device.path.clone();
-        if !path.is_absolute() {
-            problems.add(&field, format!("{} is not absolute", path.display()));
-        }
-        let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-        devices.retain(|known| known.path != path);
-        devices.push(DevicePlan {
-            path,
-            kind,
-            major: number(device.major),
-            minor: number(device.minor),
-            mode: device.file_mode.unwrap_or(0o666) & 0o7777,
-            uid: device.uid.unwrap_or(0),
-            gid: device.gid.unwrap_or(0),
-        });
+/// Interfaces to move, each with the name it gets.
+fn net_devices(linux: &oci::Linux, own: Kinds, problems: &mut Problems) -> Vec<(String, String)> {
+    /// The longest name of an interface.
+    const MAX_NAME: usize = 15;
+    let mut found: Vec<(String, String)> = Vec::new();
+    if !linux.net_devices.is_empty() && !own.contains(Kinds::NETWORK) {
+        problems.add("linux.netDevices", "needs a network namespace that is not the host's");
     }
-    devices
-}
-
-/// What the specification says is always there.
-fn default_devices() -> Vec<DevicePlan> {
-    [
-        ("null", 1, 3),
-        ("zero", 1, 5),
-        ("full", 1, 7),
-        ("random", 1, 8),
-        ("urandom", 1, 9),
-        ("tty", 5, 0),
-    ]
-    .into_iter()
-    .map(|(name, major, minor)| DevicePlan {
-        path: Path::new("/dev").join(name),
-        kind: rustix::fs::FileType::CharacterDevice,
-        major,
-        minor,
-        mode: 0o666,
-        uid: 0,
-        gid: 0,
-    })
-    .collect()
+    for (name, device) in &linux.net_devices {
+        let field = format!("linux.netDevices.{name}");
+        let inside = if device.name.is_empty() { name } else { &device.name };
+        for name in [name, inside] {
+            let odd = |byte: u8| byte == b'/' || byte == b':' || byte.is_ascii_whitespace();
+            let wrong = name.is_empty() || name.len() > MAX_NAME || name == "." || name == "..";
+            if wrong || name.bytes().any(odd) {
+                problems.add(&field, format!("{name:?} is no name of an interface"));
+            }
+        }
+        if found.iter().any(|(_, other)| other == inside) {
+            problems.add(&field, format!("{inside:?} is the name of two interfaces"));
+        }
+        found.push((name.clone(), inside.clone()));
+    }
+    found
 }
 
 fn personality(linux: &oci::Linux, problems: &mut Problems) -> Option<u32> {

@@ -6,29 +6,38 @@ use std::path::{Path, PathBuf};
 
 use carrack_linux::cgroup::{Group, Hierarchy};
 use carrack_linux::mount::{self, Change, Propagation};
+use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::trusted;
 use rustix::fs::FileType;
 
 use crate::error::CreateError;
-use crate::plan::{DevicePlan, MountPlan, MountSource, Plan};
+use crate::plan::{DevicePlan, IdMap, MountPlan, MountSource, Plan};
 use crate::stdio::Streams;
 
 /// Descriptors, and nothing that would have to be looked up.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    /// The root file system, attached nowhere.
-    pub(crate) root: OwnedFd,
-    /// For each mount of the plan that is a bind: its tree, attached nowhere.
-    pub(crate) binds: Vec<Option<Bind>>,
-    /// The host's `/dev/null`, attached nowhere.
-    pub(crate) null: OwnedFd,
-    /// With a user namespace, where nodes cannot be made: the host's devices.
-    pub(crate) devices: Vec<(PathBuf, OwnedFd)>,
+    /// What is mounted. Absent where we may not copy mounts: the first process, which is root
+    /// in its own user namespace, then does.
+    pub(crate) trees: Option<Trees>,
     /// The container's control groups, for showing them to it.
     pub(crate) hierarchies: Vec<(Hierarchy, Option<OwnedFd>)>,
     pub(crate) stdio: Streams,
     /// The program to run as process 1 in front of the user's.
     pub(crate) init: Option<OwnedFd>,
+}
+
+/// Mounts of the host, each copied and attached nowhere.
+#[derive(Debug)]
+pub(crate) struct Trees {
+    /// The root file system.
+    pub(crate) root: OwnedFd,
+    /// For each mount of the plan that is a bind: its tree.
+    pub(crate) binds: Vec<Option<Bind>>,
+    /// The host's `/dev/null`.
+    pub(crate) null: OwnedFd,
+    /// With a user namespace, where nodes cannot be made: the host's devices.
+    pub(crate) devices: Vec<(PathBuf, OwnedFd)>,
 }
 
 /// A tree to attach.
@@ -50,20 +59,63 @@ impl Prepared {
         stdio: Streams,
         init: Option<OwnedFd>,
     ) -> Result<Self, CreateError> {
-        let devices = if plan.has_user_namespace() { host_devices(plan)? } else { Vec::new() };
-        Ok(Self {
-            root: root(plan)?,
-            binds: plan.mounts.iter().map(bind).collect::<Result<_, _>>()?,
-            null: null()?,
-            devices,
-            hierarchies: hierarchies(plan, group)?,
-            stdio,
-            init,
-        })
+        let trees = if may_copy_mounts() { Some(Trees::open(plan)?) } else { None };
+        Ok(Self { trees, hierarchies: hierarchies(plan, group)?, stdio, init })
     }
 
     pub(crate) fn init_program(&self) -> Option<&OwnedFd> {
         self.init.as_ref()
+    }
+}
+
+/// Root may, of whatever user namespace it is that owns the mounts around us.
+fn may_copy_mounts() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+impl Trees {
+    pub(crate) fn open(plan: &Plan) -> Result<Self, CreateError> {
+        let mut maps = Maps { plan, made: Vec::new() };
+        let devices = if plan.has_user_namespace() { host_devices(plan)? } else { Vec::new() };
+        Ok(Self {
+            root: root(plan)?,
+            binds: plan
+                .mounts
+                .iter()
+                .map(|planned| bind(planned, &mut maps))
+                .collect::<Result<_, _>>()?,
+            null: null()?,
+            devices,
+        })
+    }
+}
+
+/// User namespaces that say whom the owners of a mount's files are shown as.
+struct Maps<'a> {
+    plan: &'a Plan,
+    made: Vec<(IdMap, OwnedFd)>,
+}
+
+impl Maps<'_> {
+    /// One for each map, however many mounts have it.
+    fn of(&mut self, map: &IdMap) -> io::Result<&OwnedFd> {
+        if !self.made.iter().any(|(other, _)| other == map) {
+            let made = self.make(map)?;
+            self.made.push((map.clone(), made));
+        }
+        let found = self.made.iter().find(|(other, _)| other == map);
+        found.map(|(_, made)| made).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn make(&self, map: &IdMap) -> io::Result<OwnedFd> {
+        let (uids, gids) = match map {
+            IdMap::Own { uids, gids } => (uids, gids),
+            IdMap::Container => match self.plan.namespaces.path_of(Kinds::USER) {
+                Some(path) => return namespace::open(path),
+                None => (&self.plan.uid_map, &self.plan.gid_map),
+            },
+        };
+        namespace::user_with(uids, gids)
     }
 }
 
@@ -88,7 +140,7 @@ fn detach_from_host(tree: &OwnedFd, asked: Option<(Propagation, bool)>) -> io::R
     Ok(())
 }
 
-fn bind(planned: &MountPlan) -> Result<Option<Bind>, CreateError> {
+fn bind(planned: &MountPlan, maps: &mut Maps<'_>) -> Result<Option<Bind>, CreateError> {
     let MountSource::Bind { path, recursive } = &planned.source else { return Ok(None) };
     let shown = path.display();
     let source = trusted::handle(path).map_err(host(format!(
@@ -102,16 +154,15 @@ fn bind(planned: &MountPlan) -> Result<Option<Bind>, CreateError> {
         .map_err(host(format!("copying the mount of {shown}")))?;
     let changed = detach_from_host(&tree, planned.propagation)
         .and_then(|()| set(&tree, true, planned.recursive))
-        .and_then(|()| set(&tree, false, planned.change))
-        .and_then(|()| match planned.propagation {
-            None => Ok(()),
-            Some((propagation, recursive)) => set(
-                &tree,
-                recursive,
-                Change { propagation: Some(propagation), ..Change::default() },
-            ),
-        });
+        .and_then(|()| set(&tree, false, planned.change));
     changed.map_err(host(format!("applying the options of the mount of {shown}")))?;
+    if let Some((map, recursive)) = &planned.id_map {
+        maps.of(map)
+            .and_then(|map| mount::map_ids(tree.as_fd(), *recursive, map.as_fd()))
+            .map_err(host(format!(
+                "mapping the owners of {shown} (its file system has to support it)"
+            )))?;
+    }
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     Ok(Some(Bind { tree, is_directory }))
 }
@@ -157,12 +208,11 @@ fn hierarchies(
     plan: &Plan,
     group: &Group,
 ) -> Result<Vec<(Hierarchy, Option<OwnedFd>)>, CreateError> {
-    use carrack_linux::namespace::Kinds;
     let wanted = plan.mounts.iter().any(|mount| mount.source == MountSource::Cgroup);
     if !wanted {
         return Ok(Vec::new());
     }
-    let own = plan.new.contains(Kinds::CGROUP);
+    let own = plan.namespaces.new.contains(Kinds::CGROUP);
     let bind = |(hierarchy, directory): (&Hierarchy, PathBuf)| {
         if own {
             return Ok((hierarchy.clone(), None));

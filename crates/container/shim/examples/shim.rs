@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // As in the real program, the first argument is the word `shim`.
-    carrack_shim::server::main(std::env::args_os().skip(2))
+    carrack_shim::server::main(std::env::args_os().skip(2), None)
 }

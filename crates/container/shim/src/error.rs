@@ -93,3 +93,9 @@ pub enum Refusal {
     /// It was tried, and did not work.
     Failed,
 }
+
+/// An error and all that led to it, in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let reasons = std::iter::successors(Some(error), |error| error.source());
+    reasons.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

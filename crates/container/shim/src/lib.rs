@@ -7,6 +7,9 @@
 //!                  DIR/exit.json    ◀──────────┘ how it ended
 //! ```
 //!
+//! [`containerd`] is another server around the same runtime, which speaks containerd's
+//! protocol in place of ours and holds the containers of a whole pod.
+//!
 //! One shim per container, a small process with one thread that outlives the
 //! client that spawned it. Whoever comes later finds it through the directory:
 //! while the shim lives its socket answers; when it is gone, [`Client::connect`]
@@ -17,7 +20,9 @@
 
 pub mod client;
 pub mod config;
+pub mod containerd;
 mod error;
+mod poll;
 mod protocol;
 pub mod record;
 pub mod server;

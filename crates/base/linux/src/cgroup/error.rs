@@ -205,14 +205,6 @@ pub enum CgroupError {
         /// The group's directory.
         path: PathBuf,
     },
-    /// Nobody would tell when memory runs out.
-    #[error("watching the memory events of {}", path.display())]
-    Watch {
-        /// The group's directory.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
     /// The group could not be removed.
     #[error("removing control group {}", path.display())]
     Remove {

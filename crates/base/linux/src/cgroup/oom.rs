@@ -1,112 +1,142 @@
-//! Being told that a group ran out of memory.
+//! Hearing of a group that ran out of memory.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::event::EventfdFlags;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::inotify::{CreateFlags, WatchFlags};
+use rustix::io::Errno;
 
-use super::{CgroupError, write_file};
+use super::{CgroupError, Group, Version};
 
-/// A descriptor that is readable when something happened to a group's memory.
+/// A watch for a group's processes being killed for want of memory.
 ///
-/// Poll it for reading, then [`take`](Self::take). Version 1 tells through an event
-/// descriptor, version 2 through a watch of `memory.events` and `cgroup.events`.
+/// Its descriptor is readable when something may have happened; [`Self::take`] says whether
+/// it has.
 #[derive(Debug)]
 pub struct OomWatch {
-    told: OwnedFd,
-    kind: Kind,
+    event: OwnedFd,
+    /// The file that counts the kills, and its open descriptor as long as the kernel needs it.
+    counter: PathBuf,
+    _counter: Option<OwnedFd>,
     seen: u64,
 }
 
-#[derive(Debug)]
-enum Kind {
-    One { directory: PathBuf, _control: OwnedFd },
-    Two { directory: PathBuf },
+impl Group {
+    /// Starts to watch for a process of the group being killed for want of memory.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Unsupported`] without a memory controller; when the kernel refuses.
+    pub fn watch_oom(&self) -> Result<OomWatch, CgroupError> {
+        let unsupported = || CgroupError::Unsupported {
+            what: "the memory controller".into(),
+            remedy: "enable it to hear of processes killed for want of memory",
+        };
+        let directory = self.directory("memory").ok_or_else(unsupported)?;
+        match self.version() {
+            Version::One => watch_v1(directory),
+            Version::Two => watch_v2(directory.join("memory.events")),
+        }
+    }
+}
+
+fn watch_v1(directory: PathBuf) -> Result<OomWatch, CgroupError> {
+    let counter = directory.join("memory.oom_control");
+    let opened = fs::File::open(&counter)
+        .map_err(|source| CgroupError::Open { path: counter.clone(), source })?;
+    let control = directory.join("cgroup.event_control");
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let event = rustix::event::eventfd(0, flags)
+        .map_err(|error| CgroupError::Open { path: control.clone(), source: error.into() })?;
+    let value = format!("{} {}", event.as_raw_fd(), opened.as_raw_fd());
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&control)
+        .and_then(|mut file| file.write_all(value.as_bytes()))
+        .map_err(|source| CgroupError::Write { path: control, value, source })?;
+    let seen = kills(&counter).unwrap_or(0);
+    Ok(OomWatch { event, counter, _counter: Some(opened.into()), seen })
+}
+
+fn watch_v2(counter: PathBuf) -> Result<OomWatch, CgroupError> {
+    let failed = |error: rustix::io::Errno| CgroupError::Open {
+        path: counter.clone(),
+        source: error.into(),
+    };
+    let event =
+        rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(failed)?;
+    rustix::fs::inotify::add_watch(&event, &counter, WatchFlags::MODIFY).map_err(failed)?;
+    let seen = kills(&counter).unwrap_or(0);
+    Ok(OomWatch { event, counter, _counter: None, seen })
 }
 
 /// What happened since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OomEvents {
-    /// How often memory ran out.
+    /// How many processes were killed.
     pub count: u64,
-    /// Whether the group is empty or gone, so that nothing more will happen.
+    /// Whether the group is gone, so that nothing more will happen.
     pub is_over: bool,
 }
 
 impl OomWatch {
-    /// Watches through `cgroup.event_control` of a version 1 memory group.
-    pub(super) fn one(directory: &Path) -> Result<Self, CgroupError> {
-        let path = directory.join("memory.oom_control");
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let control = rustix::fs::open(&path, flags, Mode::empty())
-            .map_err(|error| CgroupError::Open { path, source: error.into() })?;
-        let told = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| watch_failed(directory, error.into()))?;
-        let request = format!("{} {}", told.as_raw_fd(), control.as_raw_fd());
-        write_file(&directory.join("cgroup.event_control"), &request)?;
-        let kind = Kind::One { directory: directory.to_owned(), _control: control };
-        Ok(Self { told, kind, seen: 0 })
-    }
-
-    /// Watches the event files of a version 2 group.
-    pub(super) fn two(directory: &Path) -> Result<Self, CgroupError> {
-        let failed = |error: rustix::io::Errno| watch_failed(directory, error.into());
-        let told = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(failed)?;
-        for file in ["memory.events", "cgroup.events"] {
-            inotify::add_watch(&told, directory.join(file), WatchFlags::MODIFY).map_err(failed)?;
-        }
-        let kind = Kind::Two { directory: directory.to_owned() };
-        let seen = killed(directory).unwrap_or(0);
-        Ok(Self { told, kind, seen })
-    }
-
-    /// What happened since the last call; all zero when it was called too early.
+    /// What happened since the last call; nothing when it was called too early.
     ///
     /// # Errors
     ///
     /// When the descriptor cannot be read.
     pub fn take(&mut self) -> io::Result<OomEvents> {
-        let mut buffer = [0u8; 4096];
-        let length = match rustix::io::read(&self.told, &mut buffer) {
-            Ok(length) => length,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
-        match &self.kind {
-            Kind::One { directory, .. } => {
-                let number = buffer.get(..length).and_then(|told| told.try_into().ok());
-                let count = number.map_or(0, u64::from_ne_bytes);
-                // The kernel also tells when the group is removed.
-                let gone = !directory.join("cgroup.event_control").exists();
-                Ok(OomEvents { count: if gone { 0 } else { count }, is_over: gone })
-            }
-            Kind::Two { directory } => {
-                let killed = killed(directory);
-                let count = killed.unwrap_or(self.seen).saturating_sub(self.seen);
-                let populated = fs::read_to_string(directory.join("cgroup.events"))
-                    .is_ok_and(|text| text.lines().any(|line| line == "populated 1"));
-                self.seen = killed.unwrap_or(self.seen);
-                Ok(OomEvents { count, is_over: !populated })
+        let mut buffer = [0_u8; 512];
+        // What the events say is in the counter, too.
+        loop {
+            match rustix::io::read(&self.event, &mut buffer) {
+                Ok(1..) | Err(Errno::INTR) => {}
+                Ok(0) | Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
             }
         }
+        let Some(kills) = kills(&self.counter) else {
+            return Ok(OomEvents { count: 0, is_over: true });
+        };
+        let seen = std::mem::replace(&mut self.seen, kills);
+        Ok(OomEvents { count: kills.saturating_sub(seen), is_over: false })
     }
 }
 
 impl AsFd for OomWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.told.as_fd()
+        self.event.as_fd()
     }
 }
 
-fn watch_failed(directory: &Path, source: io::Error) -> CgroupError {
-    CgroupError::Watch { path: directory.to_owned(), source }
+/// Both versions write `oom_kill NUMBER`.
+fn kills(counter: &PathBuf) -> Option<u64> {
+    let text = fs::read_to_string(counter).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-fn killed(directory: &Path) -> Option<u64> {
-    let text = fs::read_to_string(directory.join("memory.events")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kill_is_told_once_and_other_events_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let counter = directory.path().join("memory.events");
+        fs::write(&counter, "low 0\noom_kill 1\n").unwrap();
+        let mut watch = watch_v2(counter.clone()).unwrap();
+        assert_eq!(watch.take().unwrap().count, 0, "it was killed before");
+        fs::write(&counter, "low 5\noom_kill 1\n").unwrap();
+        let mut interest = [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut interest, None), Ok(1));
+        assert_eq!(watch.take().unwrap(), OomEvents::default());
+        fs::write(&counter, "low 5\noom_kill 3\noom_group_kill 0\n").unwrap();
+        assert_eq!(watch.take().unwrap().count, 2);
+        assert_eq!(watch.take().unwrap().count, 0);
+        fs::remove_file(&counter).unwrap();
+        assert_eq!(watch.take().unwrap(), OomEvents { count: 0, is_over: true });
+    }
 }

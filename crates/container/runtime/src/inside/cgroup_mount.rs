@@ -29,32 +29,42 @@ pub(super) fn mount(
             .and_then(|tree| mount::attach(tree.as_fd(), place.as_fd()))
             .attempt(|| format!("mounting the control groups at {}", path.display()));
     }
-    shelf(&place).attempt(|| format!("mounting {}", path.display()))?;
+    shelf(&place, attributes, prepared).attempt(|| format!("mounting {}", path.display()))?;
     for (hierarchy, bind) in &prepared.hierarchies {
-        let name = hierarchy.controllers.join(",");
-        let name = name.strip_prefix("name=").unwrap_or(&name);
-        let place = target(root, &path.join(name), true)?;
+        let name = name_of(hierarchy);
+        let place = target(root, &path.join(&name), true)?;
         tree(hierarchy, bind.as_ref(), attributes)
             .and_then(|tree| mount::attach(tree.as_fd(), place.as_fd()))
             .attempt(|| format!("mounting control group hierarchy {name}"))?;
-        for controller in hierarchy.controllers.iter().filter(|_| hierarchy.controllers.len() > 1) {
-            alias(root, &path.join(controller), name)?;
-        }
-    }
-    if attributes.contains(Attributes::READ_ONLY) {
-        let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
-        root.handle(path)
-            .and_then(|shelf| mount::set_attributes(shelf.as_fd(), false, change))
-            .attempt(|| format!("making {} read-only", path.display()))?;
     }
     Ok(())
 }
 
-/// The directory that holds a mount for each hierarchy.
-fn shelf(place: &OwnedFd) -> io::Result<()> {
+/// The directory of a hierarchy: `cpu,cpuacct`.
+fn name_of(hierarchy: &Hierarchy) -> String {
+    let name = hierarchy.controllers.join(",");
+    name.strip_prefix("name=").unwrap_or(&name).to_owned()
+}
+
+/// The directory that holds a mount for each hierarchy, and its controllers as links. It is
+/// filled before it is attached: from then on it may be read-only.
+fn shelf(place: &OwnedFd, attributes: Attributes, prepared: &Prepared) -> io::Result<()> {
     let filesystem = Filesystem::open("tmpfs")?;
     filesystem.set("mode", "755")?;
     let tree = filesystem.mount(SAFE)?;
+    let inside = RootedDir::from_fd(tree.try_clone()?);
+    for (hierarchy, _) in &prepared.hierarchies {
+        let name = name_of(hierarchy);
+        inside.make_directories(Path::new(&name), 0o755)?;
+        for controller in hierarchy.controllers.iter().filter(|_| hierarchy.controllers.len() > 1) {
+            // `cpu` for `cpu,cpuacct`.
+            inside.make_entry(Path::new(controller), 0o755)?.make_link(&name)?;
+        }
+    }
+    if attributes.contains(Attributes::READ_ONLY) {
+        let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
+        mount::set_attributes(tree.as_fd(), false, change)?;
+    }
     mount::attach(tree.as_fd(), place.as_fd())
 }
 
@@ -82,11 +92,4 @@ fn tree(
         }
     }
     filesystem.mount(attributes)
-}
-
-/// `cpu` for `cpu,cpuacct`.
-fn alias(root: &RootedDir, path: &Path, name: &str) -> Result<(), Failure> {
-    let attempt = || format!("linking {}", path.display());
-    root.entry(path).and_then(|entry| entry.make_link(name)).attempt(attempt)?;
-    Ok(())
 }

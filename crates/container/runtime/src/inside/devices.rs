@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Uid};
 use super::mounts::target_outside_proc;
 use crate::failure::{Attempt, Failure};
 use crate::plan::{DevicePlan, Plan};
-use crate::prepared::Prepared;
+use crate::prepared::Trees;
 
 /// Links every program expects.
 const LINKS: [(&str, &str); 6] = [
@@ -21,12 +21,12 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// Fills `/dev`.
-pub(super) fn make(root: &RootedDir, plan: &Plan, prepared: &Prepared) -> Result<(), Failure> {
+pub(super) fn make(root: &RootedDir, plan: &Plan, trees: &Trees) -> Result<(), Failure> {
     // A mode set at the making need not be set on a name afterwards, which a container that
     // shares the root file system could exchange for a link.
     let umask = rustix::process::umask(Mode::empty());
     for device in &plan.devices {
-        let bound = prepared.devices.iter().find(|(path, _)| *path == device.path);
+        let bound = trees.devices.iter().find(|(path, _)| *path == device.path);
         if let Some((path, tree)) = bound {
             let target = target_outside_proc(root, path)?;
             mount::attach(tree.as_fd(), target.as_fd())

@@ -1,11 +1,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use carrack_linux::label::System;
 use carrack_linux::mount::{self, Attributes, Change, Filesystem};
 use carrack_linux::procfs;
 use carrack_linux::rooted::RootedDir;
 use rustix::fs::FileType;
 
+use super::copy_up;
+use super::stage::Stage;
 use crate::failure::{Attempt, Failure};
 use crate::plan::{MountPlan, MountSource};
 use crate::prepared::Bind;
@@ -26,21 +29,33 @@ const REPLACEABLE: [&str; 12] = [
     "/proc/sys/fs/binfmt_misc",
 ];
 
+/// File systems whose files the kernel labels itself.
+const OWN_LABELS: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
+
 /// Makes one mount where the plan wants it.
 pub(super) fn mount(
     root: &RootedDir,
     planned: &MountPlan,
     bind: Option<&Bind>,
+    stage: Option<&Stage>,
 ) -> Result<(), Failure> {
     let shown = planned.destination.display();
+    if let MountSource::Remount { bind, options } = &planned.source {
+        return remount(root, planned, *bind, options);
+    }
     let (tree, target) = match (&planned.source, bind) {
         (MountSource::New { kind, source, options }, _) => {
             let target = directory(root, &planned.destination, kind)?;
-            (new(kind, source, options, planned, &target)?, target)
+            (new(root, planned, (kind, source, options), &target)?, target)
         }
         (_, Some(bind)) => {
-            let tree =
-                bind.tree.try_clone().attempt(|| format!("keeping the mount for {shown}"))?;
+            let tree = match stage {
+                Some(stage) => stage.renew(bind, || shown.to_string())?,
+                None => {
+                    bind.tree.try_clone().attempt(|| format!("keeping the mount for {shown}"))?
+                }
+            };
+            propagate(&tree, planned)?;
             (tree, target(root, &planned.destination, bind.is_directory)?)
         }
         (_, None) => {
@@ -118,10 +133,9 @@ fn refuse_false_proc(tree: &OwnedFd, planned: &MountPlan) -> Result<(), Failure>
 }
 
 fn new(
-    kind: &str,
-    source: &str,
-    options: &[(String, Option<String>)],
+    root: &RootedDir,
     planned: &MountPlan,
+    (kind, source, options): (&str, &str, &[(String, Option<String>)]),
     target: &OwnedFd,
 ) -> Result<OwnedFd, Failure> {
     let shown = planned.destination.display();
@@ -134,20 +148,62 @@ fn new(
                 None => filesystem.flag(key)?,
             }
         }
+        let labels =
+            !OWN_LABELS.contains(&kind) && !options.iter().any(|(key, _)| key == "context");
+        if let Some(label) =
+            planned.label.as_ref().filter(|_| labels && System::Selinux.is_enabled())
+        {
+            filesystem.set("context", label)?;
+        }
         if kind == "tmpfs" && !options.iter().any(|(key, _)| key == "mode") {
             // What the image says about the directory goes on holding.
             let mode = rustix::fs::fstat(target)?.st_mode & 0o7777;
             filesystem.set("mode", &format!("{mode:o}"))?;
         }
-        filesystem.mount(planned.change.set | planned.recursive.set)
+        // What it is filled with has to be written first.
+        let early = if planned.copy_up { Attributes::READ_ONLY } else { Attributes::empty() };
+        filesystem.mount((planned.change.set | planned.recursive.set) - early)
     };
     let tree = make().attempt(|| format!("mounting {shown}"))?;
-    if let Some((propagation, recursive)) = planned.propagation {
-        let change = Change { propagation: Some(propagation), ..Change::default() };
-        mount::set_attributes(tree.as_fd(), recursive, change)
-            .attempt(|| format!("setting the propagation of {shown}"))?;
+    if planned.copy_up {
+        copy_up::contents(root, &planned.destination, &tree)?;
+        if planned.change.set.contains(Attributes::READ_ONLY) {
+            let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
+            mount::set_attributes(tree.as_fd(), false, change)
+                .attempt(|| format!("making {shown} read-only"))?;
+        }
     }
+    propagate(&tree, planned)?;
     Ok(tree)
+}
+
+fn propagate(tree: &OwnedFd, planned: &MountPlan) -> Result<(), Failure> {
+    let Some((propagation, recursive)) = planned.propagation else { return Ok(()) };
+    let change = Change { propagation: Some(propagation), ..Change::default() };
+    mount::set_attributes(tree.as_fd(), recursive, change)
+        .attempt(|| format!("setting the propagation of {}", planned.destination.display()))
+}
+
+/// Changes a mount that was made before.
+fn remount(
+    root: &RootedDir,
+    planned: &MountPlan,
+    bind: bool,
+    options: &[(String, Option<String>)],
+) -> Result<(), Failure> {
+    let attempt = || format!("remounting {}", planned.destination.display());
+    let place = root.handle(&planned.destination).attempt(attempt)?;
+    if !bind {
+        let options: Vec<(&str, Option<&str>)> =
+            options.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+        mount::reconfigure(place.as_fd(), &options).attempt(attempt)?;
+    }
+    for (recursive, change) in [(true, planned.recursive), (false, planned.change)] {
+        if !(change.set.is_empty() && change.clear.is_empty()) {
+            mount::set_attributes(place.as_fd(), recursive, change).attempt(attempt)?;
+        }
+    }
+    propagate(&place, planned)
 }
 
 /// An empty directory nothing can be done with.

@@ -8,6 +8,7 @@ use carrack_linux::process;
 use carrack_linux::rooted::RootedDir;
 use rustix::fs::{Mode, OFlags};
 
+use crate::diagnose::{self, Place, User};
 use crate::failure::{Attempt, Failure, FailureKind};
 use crate::plan::ProcessPlan;
 
@@ -35,24 +36,50 @@ impl Program {
                 Err(error) => unusable = unusable.or(Some((candidate, error))),
             }
         }
-        match unusable {
-            Some((path, error)) => {
-                Err(Failure::new(format!("finding program {}", path.display()), &error)
-                    .kind(FailureKind::ProgramUnusable))
-            }
-            None => Err(missing(process, name)),
-        }
+        Err(match unusable {
+            Some((path, error)) => unfit(process, &path, &error),
+            None => missing(process, name),
+        })
+    }
+}
+
+/// One that is there and that this user cannot execute.
+fn unfit(process: &ProcessPlan, path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::new(format!("finding program {}", path.display()), error)
+        .kind(FailureKind::ProgramUnusable);
+    let errno = error.raw_os_error().unwrap_or_default();
+    match place(process).and_then(|place| place.cause(path, errno)) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 
 fn missing(process: &ProcessPlan, name: &CStr) -> Failure {
-    let name = name.to_string_lossy();
-    let hint = if name.contains('/') {
-        "there is no such file in the image".to_owned()
+    // Podman and Docker look for these words to end with 127.
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    let shown = name.to_string_lossy();
+    let hint = if !shown.contains('/') {
+        format!("executable file not found in $PATH ({})", search_path(process))
+    } else if let Some(Err(stop)) =
+        place(process).map(|place| diagnose::walk(&place.root, &process.cwd, path))
+    {
+        format!("no such file or directory: {stop} in the image")
     } else {
-        format!("it is in no directory of PATH ({})", search_path(process))
+        "no such file or directory in the image".to_owned()
     };
-    Failure::refused(format!("finding program {name:?}"), hint).kind(FailureKind::ProgramMissing)
+    Failure::refused(format!("finding program {shown:?}"), hint).kind(FailureKind::ProgramMissing)
+}
+
+/// This process's own root, and whom it will be.
+fn place(process: &ProcessPlan) -> Option<Place<'_>> {
+    let (uid, gid, groups) = (process.uid, process.gid, process.groups.as_slice());
+    Some(Place {
+        root: RootedDir::open(Path::new("/")).ok()?,
+        cwd: &process.cwd,
+        environment: &process.env,
+        user: Some(User { uid, gid, groups }),
+        mounts: &[],
+    })
 }
 
 fn search_path(process: &ProcessPlan) -> String {
@@ -121,19 +148,34 @@ impl Ready {
     }
 
     /// Becomes the program, with `init` in front when given; returns why it could not.
-    pub(super) fn execute(&self, process: &ProcessPlan, init: Option<&OwnedFd>) -> Failure {
+    ///
+    /// `told` is what the kernel said, before anybody looks into it: a seccomp filter, which
+    /// was written for the program and not for us, may end this process for looking.
+    pub(super) fn execute(
+        &self,
+        process: &ProcessPlan,
+        init: Option<&OwnedFd>,
+        told: impl FnOnce(&Failure),
+    ) -> Failure {
         match init {
-            None => self.execute_program(process),
+            None => self.execute_program(process, told),
             Some(init) => self.execute_init(process, init),
         }
     }
 
-    fn execute_program(&self, process: &ProcessPlan) -> Failure {
+    fn execute_program(&self, process: &ProcessPlan, told: impl FnOnce(&Failure)) -> Failure {
         let error = process::execute_path(&self.program.path, &process.args, &self.environment);
         let path = Path::new(OsStr::from_bytes(self.program.path.to_bytes()));
         let failure = Failure::new(format!("executing {}", path.display()), &error)
             .kind(FailureKind::ProgramUnusable);
-        match diagnose(path, &process.cwd) {
+        told(&failure);
+        let errno = error.raw_os_error().unwrap_or_default();
+        let hint = if errno == libc::E2BIG {
+            Some(diagnose::too_long(&process.args, &self.environment))
+        } else {
+            place(process).and_then(|place| place.cause(path, errno))
+        };
+        match hint {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
@@ -143,7 +185,13 @@ impl Ready {
         let mut arguments = vec![c"carrack-init".to_owned(), self.program.path.clone()];
         arguments.extend(process.args.iter().cloned());
         let error = process::execute(init.as_fd(), &arguments, &self.environment);
-        Failure::new("executing the init program", &error)
+        let failure = Failure::new("executing the init program", &error);
+        if error.raw_os_error() == Some(libc::E2BIG) {
+            return failure
+                .kind(FailureKind::ProgramUnusable)
+                .hint(diagnose::too_long(&process.args, &self.environment));
+        }
+        failure
     }
 }
 
@@ -170,62 +218,4 @@ fn home_of(uid: u32) -> Option<String> {
         (own && fields.get(5).is_some_and(|home| !home.is_empty()))
             .then(|| fields.get(5).map(ToString::to_string))?
     })
-}
-
-/// What is wrong with a program the kernel would not execute.
-fn diagnose(path: &Path, cwd: &Path) -> Option<String> {
-    let file = open(path, cwd, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
-    let mut head = Vec::new();
-    std::fs::File::from(file).take(4096).read_to_end(&mut head).ok()?;
-    if let Some(script) = head.strip_prefix(b"#!") {
-        return diagnose_script(script, cwd);
-    }
-    if head.starts_with(b"\x7fELF") {
-        return diagnose_elf(&head, cwd);
-    }
-    Some(if head.is_empty() {
-        "the file is empty".to_owned()
-    } else {
-        "it is neither a program nor a script that begins with #!".to_owned()
-    })
-}
-
-fn diagnose_script(script: &[u8], cwd: &Path) -> Option<String> {
-    let line = script.split(|&byte| byte == b'\n').next()?;
-    let text = String::from_utf8_lossy(line);
-    let interpreter = text.split_ascii_whitespace().next().unwrap_or_default();
-    if line.ends_with(b"\r") {
-        return Some(format!(
-            "the line of its interpreter, #!{}, ends in a carriage return; save it with Unix line endings",
-            text.trim()
-        ));
-    }
-    let found = open(Path::new(interpreter), cwd, OFlags::PATH);
-    found.is_err().then(|| format!("its interpreter {interpreter} is not in the image"))
-}
-
-/// Architecture and interpreter from the program's headers.
-fn diagnose_elf(head: &[u8], cwd: &Path) -> Option<String> {
-    let half = |at: usize| {
-        head.get(at..at + 2).map(|bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])))
-    };
-    let long = |at: usize| {
-        let bytes: [u8; 8] = head.get(at..at + 8)?.try_into().ok()?;
-        usize::try_from(u64::from_le_bytes(bytes)).ok()
-    };
-    let machine = half(18)?;
-    let native = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
-    if machine != native && machine != 3 {
-        return Some(format!("it was built for another processor (ELF machine {machine})"));
-    }
-    const INTERPRETER: &[u8] = &[3, 0, 0, 0];
-    let (table, size, count) = (long(32)?, half(54)?, half(56)?);
-    let header = (0..count)
-        .map(|index| table + index * size)
-        .find(|&at| head.get(at..at + 4) == Some(INTERPRETER))?;
-    let (offset, length) = (long(header + 8)?, long(header + 32)?);
-    let name = head.get(offset..offset + length)?.strip_suffix(b"\0")?;
-    let name = Path::new(OsStr::from_bytes(name));
-    let found = open(name, cwd, OFlags::PATH);
-    found.is_err().then(|| format!("its loader {} is not in the image", name.display()))
 }

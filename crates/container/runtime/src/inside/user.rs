@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use carrack_linux::capability;
@@ -9,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use crate::diagnose;
 use crate::failure::{Attempt, Failure};
 use crate::plan::{ProcessPlan, Rlimit};
 
@@ -19,9 +21,18 @@ pub(super) fn become_mapped_root() -> Result<(), Failure> {
         .attempt(|| "becoming group 0 of the user namespace".into())?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)
         .attempt(|| "becoming user 0 of the user namespace".into())?;
-    rustix::thread::set_thread_groups(&[]).attempt(|| "leaving the caller's groups".into())?;
+    set_groups(&[]).attempt(|| "leaving the caller's groups".into())?;
     // A change of user makes a process visible again.
     process::set_undumpable().attempt(|| "hiding from other processes".into())
+}
+
+/// Where a user namespace was mapped without privilege groups cannot be changed; then there
+/// must be none to add.
+fn set_groups(groups: &[Gid]) -> Result<(), Errno> {
+    match rustix::thread::set_thread_groups(groups) {
+        Err(Errno::PERM) if groups.is_empty() => Ok(()),
+        answer => answer,
+    }
 }
 
 /// Keys of the caller's session are not the container's.
@@ -96,7 +107,7 @@ pub(super) fn switch(process: &ProcessPlan) -> Result<(), Failure> {
         .attempt(|| "limiting the capabilities to be had".into())?;
     capability::keep_across_user_change().attempt(|| "keeping capabilities".into())?;
     let groups: Vec<Gid> = process.groups.iter().map(|&group| Gid::from_raw(group)).collect();
-    rustix::thread::set_thread_groups(&groups).attempt(|| "setting additional groups".into())?;
+    set_groups(&groups).attempt(|| "setting additional groups".into())?;
     let (uid, gid) = (Uid::from_raw(process.uid), Gid::from_raw(process.gid));
     rustix::thread::set_thread_res_gid(gid, gid, gid)
         .attempt(|| format!("becoming group {}", process.gid))?;
@@ -139,8 +150,17 @@ pub(super) fn set_capabilities(process: &ProcessPlan) -> Result<(), Failure> {
 
 /// Never through a link of `/proc`, which could lead out (CVE-2024-21626).
 fn change_directory(path: &Path) -> Result<(), Failure> {
-    RootedDir::open(Path::new("/"))
-        .and_then(|root| root.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()))
+    let root = RootedDir::open(Path::new("/")).attempt(|| "opening the root".into())?;
+    root.open_with(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
         .and_then(|directory| Ok(rustix::process::fchdir(directory)?))
-        .map_err(|error| super::working_directory_failure(path, &error))
+        .map_err(|error| {
+            let failure = super::working_directory_failure(path, &error);
+            match diagnose::walk(&root, Path::new("/"), path) {
+                Err(stop) if failure.hint.is_empty() => failure.hint(stop.to_string()),
+                Ok(found) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    failure.hint(diagnose::Stop::closed(path, found.stat).to_string())
+                }
+                Err(_) | Ok(_) => failure,
+            }
+        })
 }

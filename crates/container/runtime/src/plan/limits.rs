@@ -54,6 +54,14 @@ fn memory(memory: &oci::LinuxMemory, problems: &mut Problems) -> Memory {
     }
     // Zero means "not set" for these, as every caller writes it.
     let set = |value: Option<i64>| value.filter(|&value| value != 0);
+    for (name, limit) in [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)] {
+        if set(limit).is_some() {
+            problems.warn(
+                format!("linux.resources.memory.{name}"),
+                "has no effect: kernel memory counts as memory; limit memory as a whole",
+            );
+        }
+    }
     Memory {
         limit: set(memory.limit),
         reservation: set(memory.reservation),
@@ -62,22 +70,6 @@ fn memory(memory: &oci::LinuxMemory, problems: &mut Problems) -> Memory {
         disable_oom_killer: memory.disable_oom_killer,
         check_before_update: memory.check_before_update == Some(true),
     }
-}
-
-/// What has no effect on any kernel in use, and is left out as other runtimes do.
-pub(super) fn warnings(resources: &oci::LinuxResources) -> Vec<String> {
-    let Some(memory) = &resources.memory else { return Vec::new() };
-    let set = |value: Option<i64>| value.is_some_and(|value| value != 0);
-    [("kernel", set(memory.kernel)), ("kernelTCP", set(memory.kernel_tcp))]
-        .into_iter()
-        .filter(|(_, set)| *set)
-        .map(|(name, _)| {
-            format!(
-                "linux.resources.memory.{name} has no effect: kernel memory counts as memory; \
-                 limit memory as a whole"
-            )
-        })
-        .collect()
 }
 
 fn cpu(cpu: &oci::LinuxCpu) -> Cpu {

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use carrack_linux::mount::{Attributes, Change, Propagation};
+use carrack_linux::namespace::Kinds;
 use carrack_oci::runtime as oci;
 
 use super::Problems;
@@ -15,6 +16,21 @@ pub(crate) struct MountPlan {
     /// For it and all mounts below it.
     pub(crate) recursive: Change,
     pub(crate) propagation: Option<(Propagation, bool)>,
+    /// Whom the owners of its files are shown as; for all mounts below too, with `true`.
+    pub(crate) id_map: Option<(IdMap, bool)>,
+    /// Whether it starts with what the image has there.
+    pub(crate) copy_up: bool,
+    /// The SELinux label of a file system that is made for it.
+    pub(crate) label: Option<String>,
+}
+
+/// A map of owners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum IdMap {
+    /// That of the container's user namespace.
+    Container,
+    /// One of its own, as lines of `uid_map` and `gid_map`.
+    Own { uids: String, gids: String },
 }
 
 /// Where a mount comes from.
@@ -24,6 +40,8 @@ pub(crate) enum MountSource {
     Bind { path: PathBuf, recursive: bool },
     /// The control groups as the container may see them.
     Cgroup,
+    /// A mount made earlier, to be changed.
+    Remount { bind: bool, options: Vec<(String, Option<String>)> },
     /// A new file system.
     New { kind: String, source: String, options: Vec<(String, Option<String>)> },
 }
@@ -55,16 +73,23 @@ const ATTRIBUTES: &[(&str, bool, Attributes)] = &[
 ];
 
 /// Options that are the kernel's default and change nothing.
-const DEFAULTS: [&str; 6] = ["defaults", "async", "relatime", "rrelatime", "nomand", "norelatime"];
+const DEFAULTS: [&str; 12] = [
+    "defaults",
+    "async",
+    "relatime",
+    "rrelatime",
+    "nomand",
+    "norelatime",
+    "rnorelatime",
+    "loud",
+    "silent",
+    "noiversion",
+    "nolazytime",
+    "noauto",
+];
 
 /// Options we refuse, with what to do instead.
-const REFUSED: &[(&str, &str)] = &[
-    ("remount", "a mount is made once; name its final options"),
-    ("idmap", "mappings of ids on a mount are not supported; change the owner of the files"),
-    ("ridmap", "mappings of ids on a mount are not supported; change the owner of the files"),
-    ("tmpcopyup", "is not supported; copy the content into the image's directory instead"),
-    ("mand", "mandatory locks are gone from Linux; remove it"),
-];
+const REFUSED: &[(&str, &str)] = &[("mand", "mandatory locks are gone from Linux; remove it")];
 
 /// Every mount option with a meaning here, for `features`.
 pub(crate) const OPTION_NAMES: &[&str] = &[
@@ -76,11 +101,16 @@ pub(crate) const OPTION_NAMES: &[&str] = &[
     "diratime",
     "dirsync",
     "exec",
+    "idmap",
+    "iversion",
     "lazytime",
+    "loud",
     "noatime",
     "nodev",
     "nodiratime",
     "noexec",
+    "noiversion",
+    "nolazytime",
     "nomand",
     "norelatime",
     "nostrictatime",
@@ -92,11 +122,14 @@ pub(crate) const OPTION_NAMES: &[&str] = &[
     "rdev",
     "rdiratime",
     "relatime",
+    "remount",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
     "rnoexec",
+    "rnorelatime",
     "rnostrictatime",
     "rnosuid",
     "rnosymfollow",
@@ -113,11 +146,13 @@ pub(crate) const OPTION_NAMES: &[&str] = &[
     "runbindable",
     "rw",
     "shared",
+    "silent",
     "slave",
     "strictatime",
     "suid",
     "symfollow",
     "sync",
+    "tmpcopyup",
     "unbindable",
 ];
 
@@ -136,21 +171,26 @@ pub(super) fn propagation(text: &str) -> Option<(Propagation, bool)> {
     })
 }
 
-pub(super) fn plan(mounts: &[oci::Mount], problems: &mut Problems) -> Vec<MountPlan> {
+pub(super) fn plan(
+    mounts: &[oci::Mount],
+    own: Kinds,
+    label: &str,
+    problems: &mut Problems,
+) -> Vec<MountPlan> {
     mounts
         .iter()
         .enumerate()
-        .map(|(index, mount)| one(mount, &format!("mounts[{index}]"), problems))
+        .map(|(index, mount)| {
+            let field = format!("mounts[{index}]");
+            let mut planned = one(mount, &field, problems);
+            planned.id_map = id_map(mount, own, &field, problems);
+            planned.label = Some(label.to_owned()).filter(|label| !label.is_empty());
+            planned
+        })
         .collect()
 }
 
 fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
-    if !(mount.uid_mappings.is_empty() && mount.gid_mappings.is_empty()) {
-        problems.add(
-            field,
-            "uidMappings and gidMappings are not supported; change the owner of the files",
-        );
-    }
     // A relative destination counts from the root, as older configurations have it.
     let destination = Path::new("/").join(&mount.destination);
     if destination == Path::new("/") {
@@ -160,6 +200,7 @@ fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
     let mut recursive = Change::default();
     let mut propagated = None;
     let mut bind = None;
+    let (mut copy_up, mut remount) = (false, false);
     let mut data = Vec::new();
     for option in &mount.options {
         if let Some(found) = propagation(option) {
@@ -180,6 +221,12 @@ fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
             bind = bind.or(Some(false));
         } else if option == "rbind" {
             bind = Some(true);
+        } else if option == "remount" {
+            remount = true;
+        } else if option == "tmpcopyup" {
+            copy_up = true;
+        } else if matches!(option.as_str(), "idmap" | "ridmap") {
+            // Read with the mappings.
         } else if !DEFAULTS.contains(&option.as_str()) {
             data.push(match option.split_once('=') {
                 Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
@@ -189,8 +236,55 @@ fn one(mount: &oci::Mount, field: &str, problems: &mut Problems) -> MountPlan {
     }
     let kind = mount.kind.clone();
     let bind = bind.or((kind == "bind").then_some(true));
-    let source = source(mount, kind, bind, data, field, problems);
-    MountPlan { destination, source, change, recursive, propagation: propagated }
+    if copy_up && (kind != "tmpfs" || bind.is_some()) {
+        problems.add(field, "option \"tmpcopyup\" has a meaning for tmpfs only");
+    }
+    let source = if remount {
+        MountSource::Remount { bind: bind.is_some(), options: data }
+    } else {
+        source(mount, kind, bind, data, field, problems)
+    };
+    let propagation = propagated;
+    MountPlan {
+        destination,
+        source,
+        change,
+        recursive,
+        propagation,
+        id_map: None,
+        copy_up,
+        label: None,
+    }
+}
+
+/// The map of owners that a mount asks for, by its ranges or by the word.
+fn id_map(
+    mount: &oci::Mount,
+    own: Kinds,
+    field: &str,
+    problems: &mut Problems,
+) -> Option<(IdMap, bool)> {
+    let has = |name: &str| mount.options.iter().any(|option| option == name);
+    let (uids, gids) = (&mount.uid_mappings, &mount.gid_mappings);
+    let ranges = !(uids.is_empty() && gids.is_empty());
+    if !(ranges || has("idmap") || has("ridmap")) {
+        return None;
+    }
+    if !(has("bind") || has("rbind") || mount.kind == "bind") {
+        problems.add(field, "owners can be mapped on a bind mount only");
+    }
+    if !ranges {
+        if !own.contains(Kinds::USER) {
+            let message = "option idmap without uidMappings and gidMappings needs a user namespace";
+            problems.add(field, message);
+        }
+        return Some((IdMap::Container, has("ridmap")));
+    }
+    if uids.is_empty() || gids.is_empty() {
+        problems.add(field, "uidMappings and gidMappings need each other");
+    }
+    let map = IdMap::Own { uids: super::map_lines(uids), gids: super::map_lines(gids) };
+    Some((map, has("ridmap")))
 }
 
 /// The change an option belongs to; `r` in front makes it recursive.

@@ -3,9 +3,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use carrack_linux::capability::{self, Sets};
+use carrack_linux::label::System;
+use carrack_linux::schedule::Policy;
 use carrack_linux::seccomp::Filter;
 use carrack_oci::runtime as oci;
 
+use super::schedule::{self, Affinity};
 use super::{Problems, seccomp};
 use crate::error::SpecError;
 
@@ -28,6 +31,10 @@ pub(crate) struct ProcessPlan {
     pub(crate) terminal: bool,
     pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) io_priority: Option<i32>,
+    pub(crate) scheduler: Option<Policy>,
+    /// For a program that joins a container.
+    pub(crate) affinity: Affinity,
+    pub(crate) labels: Vec<(System, String)>,
 }
 
 /// A limit of `setrlimit`.
@@ -44,15 +51,6 @@ pub(super) fn plan(
     profile: Option<&oci::LinuxSeccomp>,
     problems: &mut Problems,
 ) -> Result<Option<ProcessPlan>, SpecError> {
-    let refuse = |present: bool, field: &str, problems: &mut Problems| {
-        if present {
-            problems.add(field, "is not supported; remove it");
-        }
-    };
-    refuse(!process.apparmor_profile.is_empty(), "process.apparmorProfile", problems);
-    refuse(!process.selinux_label.is_empty(), "process.selinuxLabel", problems);
-    refuse(process.scheduler.is_some(), "process.scheduler", problems);
-    refuse(process.exec_cpu_affinity.is_some(), "process.execCPUAffinity", problems);
     if process.args.is_empty() {
         problems.add("process.args", "is empty; name a program");
     }
@@ -79,11 +77,32 @@ pub(super) fn plan(
         terminal: process.terminal,
         console_size: process.console_size.map(|size| (side(size.width), side(size.height))),
         io_priority: process.io_priority.as_ref().map(io_priority),
+        scheduler: process.scheduler.as_ref().map(|asked| schedule::policy(asked, problems)),
+        affinity: schedule::affinity(process.exec_cpu_affinity.as_ref(), problems),
+        labels: labels(process, problems),
     };
     if plan.cwd.as_os_str().as_bytes().contains(&0) {
         problems.add("process.cwd", "contains a NUL byte");
     }
     Ok(Some(plan))
+}
+
+/// Labels that the program is to carry.
+fn labels(process: &oci::Process, problems: &mut Problems) -> Vec<(System, String)> {
+    let asked = [
+        (System::AppArmor, "process.apparmorProfile", &process.apparmor_profile),
+        (System::Selinux, "process.selinuxLabel", &process.selinux_label),
+    ];
+    let mut found = Vec::new();
+    for (system, field, label) in asked {
+        if label.contains('\0') {
+            problems.add(field, "contains a NUL byte");
+        }
+        if !label.is_empty() {
+            found.push((system, label.clone()));
+        }
+    }
+    found
 }
 
 fn side(length: u64) -> u16 {
@@ -108,7 +127,9 @@ fn sets(capabilities: Option<&oci::LinuxCapabilities>, problems: &mut Problems) 
         for name in names {
             match capability::parse(name) {
                 Some(one) => all |= one,
-                None => problems.add("process.capabilities", format!("{name} is not known")),
+                // Written for a newer kernel, or an older one; nobody can have it here.
+                None => problems
+                    .warn("process.capabilities", format!("{name} is not known, and left out")),
             }
         }
         all

@@ -30,10 +30,38 @@ pub(super) fn compile(
         allow_speculation: has_flag(seccomp, oci::LinuxSeccompFlag::SpeculationAllow),
         wait_killable: has_flag(seccomp, oci::LinuxSeccompFlag::WaitKillableReceive),
     };
-    if !seccomp.listener_path.as_os_str().is_empty() {
-        problems.add("linux.seccomp.listenerPath", "is not supported; remove it");
-    }
+    check_listener(seccomp, &profile, problems);
     profile.compile().map(Some).map_err(SpecError::Seccomp)
+}
+
+/// Calls that hand the listener over; they are made before anybody listens.
+const HANDING_OVER: [&str; 2] = ["sendmsg", "write"];
+
+/// What is left to a listener needs one, which must be reachable without an answer of its own.
+fn check_listener(seccomp: &oci::LinuxSeccomp, profile: &Profile, problems: &mut Problems) {
+    let path = &seccomp.listener_path;
+    let has_path = !path.as_os_str().is_empty();
+    if profile.notifies() && !has_path {
+        let message = "is missing, and SCMP_ACT_NOTIFY needs somebody who listens";
+        problems.add("linux.seccomp.listenerPath", message);
+    }
+    if has_path && !path.is_absolute() {
+        problems.add("linux.seccomp.listenerPath", format!("{} is not absolute", path.display()));
+    }
+    if has_path && !profile.notifies() {
+        problems.warn("linux.seccomp.listenerPath", "no rule has SCMP_ACT_NOTIFY; nobody is told");
+    }
+    if profile.default == Action::Notify {
+        problems.add("linux.seccomp.defaultAction", "cannot be SCMP_ACT_NOTIFY; name the calls");
+    }
+    for rule in profile.rules.iter().filter(|rule| rule.action == Action::Notify) {
+        if let Some(name) = rule.names.iter().find(|name| HANDING_OVER.contains(&name.as_str())) {
+            let message = format!(
+                "SCMP_ACT_NOTIFY cannot be used for {name}, with which the listener is handed over"
+            );
+            problems.add("linux.seccomp.syscalls", message);
+        }
+    }
 }
 
 fn has_flag(seccomp: &oci::LinuxSeccomp, flag: oci::LinuxSeccompFlag) -> bool {
@@ -59,10 +87,7 @@ fn action(action: oci::LinuxSeccompAction, errno: Option<u32>, problems: &mut Pr
         Oci::Trace => Action::Trace(number),
         Oci::Log => Action::Log,
         Oci::Allow => Action::Allow,
-        Oci::Notify => {
-            problems.add("linux.seccomp", "SCMP_ACT_NOTIFY is not supported; use another action");
-            Action::Errno(EPERM)
-        }
+        Oci::Notify => Action::Notify,
     }
 }
 

@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use carrack_linux::namespace::Kinds;
 
@@ -20,11 +19,9 @@ const IPC: [&str; 8] = [
 /// The settings, as paths below `/proc/sys`; only those that stay in the container.
 pub(super) fn plan(
     sysctls: &BTreeMap<String, String>,
-    new: Kinds,
-    joined: &[(Kinds, PathBuf)],
+    own: Kinds,
     problems: &mut Problems,
 ) -> BTreeMap<String, String> {
-    let own = joined.iter().fold(new, |all, (kind, _)| all | *kind);
     let mut found = BTreeMap::new();
     for (name, value) in sysctls {
         let dotted = if name.contains('/') { name.replace('/', ".") } else { name.clone() };

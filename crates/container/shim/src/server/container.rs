@@ -1,12 +1,12 @@
 //! The runtime's side of the shim: making the container and its processes.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use carrack_container_runtime::{
     ContainerId, CreateRequest, Created, ExecRequest, Executed, Runtime, Stdio,
 };
+use carrack_linux::seal;
 use rustix::pipe::PipeFlags;
 
 use super::{Refused, attempting, open_nothing};
@@ -34,11 +34,11 @@ impl Container {
     pub(super) fn create(
         config: &ShimConfig,
         output: Vec<OwnedFd>,
+        init: Option<&[u8]>,
     ) -> Result<(Self, Created, Ends), Refused> {
         let runtime = Runtime::new(&config.runtime_root);
         let id: ContainerId = config.id.parse().map_err(|error| Refused::because(&error, None))?;
-        let own = config.init.then(|| File::open("/proc/self/exe")).transpose();
-        let own = own.map_err(attempting("opening the program of the init"))?;
+        let init = if config.init { Some(init_program(init)?) } else { None };
         let (stdio, ends) = main_streams(config, output)?;
         let request = CreateRequest {
             id: &id,
@@ -46,7 +46,7 @@ impl Container {
             stdio,
             pid_file: None,
             preserve_fds: 0,
-            init: own.as_ref().map(|own| own.as_fd()),
+            init: init.as_ref().map(|program| program.as_fd()),
         };
         let created =
             runtime.create(request).map_err(|error| Refused::because(&error, error.exit_code()))?;
@@ -108,6 +108,16 @@ impl Container {
         }
         Ok((executed, ends))
     }
+}
+
+/// Memory of its own: nothing of this program is mapped in the container.
+fn init_program(bytes: Option<&[u8]>) -> Result<OwnedFd, Refused> {
+    let attempt = "making the program of the init";
+    let bytes = bytes.ok_or_else(|| {
+        let reason = "this shim carries none; use the shim of carrack-runtime";
+        attempting(attempt)(io::Error::new(io::ErrorKind::Unsupported, reason))
+    })?;
+    seal::program(c"carrack-init", bytes).map_err(attempting(attempt))
 }
 
 fn main_streams(config: &ShimConfig, output: Vec<OwnedFd>) -> Result<(Stdio, Ends), Refused> {

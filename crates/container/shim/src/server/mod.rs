@@ -17,25 +17,26 @@ use std::process::ExitCode;
 use carrack_linux::session::{self, Side};
 use rustix::fs::{Mode, OFlags};
 
-use crate::error::Refusal;
+use crate::error::{Refusal, chain};
 use crate::protocol::{self, Answer, Request};
 
 mod container;
 mod log;
 mod output;
-mod poll;
 mod setup;
 mod shim;
 
 use shim::Shim;
 
-/// Runs the shim. `args` are those after the word `shim`: `--dir DIR`.
+/// Runs the shim. `args` are those after the word `shim`: `--dir DIR`. `init` is the static
+/// program, as the bytes of its file, that is process 1 where one is asked for; without it
+/// such containers are refused.
 ///
 /// Returns at once, with the shim in a session of its own; the outcome of creating the
 /// container goes to the socket that is standard input. Must be called while the
 /// process has one thread and nothing open but its standard streams.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match begin(args) {
+pub fn main(args: impl IntoIterator<Item = OsString>, init: Option<&'static [u8]>) -> ExitCode {
+    match begin(args, init) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&chain(&error));
@@ -44,7 +45,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn begin(args: impl IntoIterator<Item = OsString>) -> io::Result<()> {
+fn begin(args: impl IntoIterator<Item = OsString>, init: Option<&'static [u8]>) -> io::Result<()> {
     let directory = parse(args)?;
     session::close_inherited()?;
     match session::detach()? {
@@ -52,7 +53,7 @@ fn begin(args: impl IntoIterator<Item = OsString>) -> io::Result<()> {
         Side::Child => {
             // Wherever we were started, that directory's file system can be unmounted.
             rustix::process::chdir("/")?;
-            serve(&directory)
+            serve(&directory, init)
         }
     }
 }
@@ -68,14 +69,14 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> io::Result<PathBuf> {
     }
 }
 
-fn serve(directory: &Path) -> io::Result<()> {
+fn serve(directory: &Path, init: Option<&[u8]>) -> io::Result<()> {
     let client = take_stdin()?;
     let mut output = Vec::new();
     if protocol::receive::<Request>(&client, &mut output)?.is_none() {
         // Whoever wanted a container went away before asking for it.
         return Ok(());
     }
-    match Shim::create(directory, output) {
+    match Shim::create(directory, output, init) {
         Ok(shim) => {
             // If the client went away in the meantime, it or another finds us by the
             // socket in the directory.
@@ -133,10 +134,4 @@ impl Refused {
 /// For `map_err`: an I/O error, and what was being attempted.
 fn attempting(attempt: &str) -> impl FnOnce(io::Error) -> Refused {
     move |error| Refused { kind: Refusal::Failed, message: format!("{attempt}: {error}") }
-}
-
-/// An error and all that led to it, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let reasons = std::iter::successors(Some(error), |error| error.source());
-    reasons.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

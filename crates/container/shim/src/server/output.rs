@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 pub(super) use super::log::Stream;
 use super::log::{Lines, LogFile};
-use super::poll::{EventFlags, Poll, Token};
+use crate::poll::{EventFlags, Poll, Token};
 
 const CHUNK: usize = 16 << 10;
 /// The most that can wait in a pipe, so the most there is to read after the end.

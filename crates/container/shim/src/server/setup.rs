@@ -7,15 +7,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use carrack_container_runtime::Created;
 use carrack_linux::session::Signals;
 use rustix::process::Pid;
 
 use super::container::{Container, Ends};
 use super::log::LogFile;
 use super::output::{Output, Stream};
-use super::poll::{EventFlags, Poll, Token};
 use super::{Refused, attempting};
 use crate::config::{Log, ShimConfig};
+use crate::poll::{EventFlags, Poll, Token};
 use crate::record::{self, InitProcess};
 
 /// All that could end or stop the shim. Only the end of a child means something to it.
@@ -45,7 +46,11 @@ pub(super) struct Held {
 
 /// Makes the container of `directory`; `output` is where it writes if it was so
 /// configured. When this fails nothing of it is left.
-pub(super) fn create(directory: &Path, output: Vec<OwnedFd>) -> Result<Held, Refused> {
+pub(super) fn create(
+    directory: &Path,
+    output: Vec<OwnedFd>,
+    init: Option<&[u8]>,
+) -> Result<Held, Refused> {
     let config = read_config(directory).map_err(attempting("reading shim.json"))?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| attempting("adopting orphans")(error.into()))?;
@@ -54,7 +59,10 @@ pub(super) fn create(directory: &Path, output: Vec<OwnedFd>) -> Result<Held, Ref
     let held = forget_earlier(directory)
         .and_then(|()| Ears::open(listener, log))
         .map_err(attempting("preparing to hold a container"))
-        .and_then(|ears| hold(directory, config, output, ears));
+        .and_then(|ears| {
+            let (container, created, ends) = Container::create(&config, output, init)?;
+            hold(directory, config, (container, created, ends), ears)
+        });
     if held.is_err() {
         // Nobody is to find a shim without a container.
         fs::remove_file(directory.join(record::SOCKET)).ok();
@@ -97,10 +105,10 @@ impl Ears {
 fn hold(
     directory: &Path,
     config: ShimConfig,
-    output: Vec<OwnedFd>,
+    made: (Container, Created, Ends),
     mut ears: Ears,
 ) -> Result<Held, Refused> {
-    let (container, created, mut ends) = Container::create(&config, output)?;
+    let (container, created, mut ends) = made;
     record_processes(directory, created.pid)
         .and_then(|()| ears.hear(&mut ends, created.console.as_ref()))
         .map_err(|error| {

@@ -14,11 +14,11 @@ use rustix::process::Pid;
 
 use super::container::Ends;
 use super::output::Stream;
-use super::poll::{EventFlags, Token};
 use super::setup::{self, Held};
 use super::{Refused, attempting};
 use crate::client::winsize;
 use crate::config::{ExecConfig, Log};
+use crate::poll::{EventFlags, Token};
 use crate::protocol::{self, Answer, Decoder, Request, State, Status};
 use crate::record::{self, Exit};
 
@@ -65,10 +65,14 @@ type Reply = (Answer, Vec<OwnedFd>);
 
 impl Shim {
     /// Makes the container; see [`setup::create`].
-    pub(super) fn create(directory: &Path, output: Vec<OwnedFd>) -> Result<Self, Refused> {
+    pub(super) fn create(
+        directory: &Path,
+        output: Vec<OwnedFd>,
+        init: Option<&[u8]>,
+    ) -> Result<Self, Refused> {
         Ok(Self {
             directory: directory.to_owned(),
-            held: setup::create(directory, output)?,
+            held: setup::create(directory, output, init)?,
             status: Status::Created,
             started_at: None,
             exit: None,

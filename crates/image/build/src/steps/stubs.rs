@@ -4,15 +4,12 @@
 //! runtime makes for that is taken away again when nothing came into it, so
 //! that a `RUN` leaves what its command did and nothing else.
 
-use std::ffi::CString;
-use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use carrack_linux::rooted::RootedDir;
-use rustix::fs::{AtFlags, FileType, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, OFlags, Stat, Timespec, Timestamps};
 
 /// What was missing before, and how its surroundings looked.
 #[derive(Debug, Default)]
@@ -79,19 +76,25 @@ impl Stubs {
     pub(super) fn prune(&self, upper: &Path) -> io::Result<()> {
         let mut parents: Vec<_> = self.parents.iter().collect();
         parents.sort_by_key(|(path, _)| std::cmp::Reverse(path.components().count()));
+        let upper = RootedDir::open(upper)?;
         for (path, stat) in parents {
-            let path = upper.join(path);
-            let Ok(now) = fs::symlink_metadata(&path) else { continue };
-            let same = (now.mode(), now.uid(), now.gid(), now.mtime(), now.mtime_nsec())
+            let Some((parent, name)) = path.parent().zip(path.file_name()) else { continue };
+            // The command may have put a link in the way, to anywhere: then nothing here is ours.
+            let Ok(parent) = upper.open_own(parent, OFlags::RDONLY | OFlags::DIRECTORY) else {
+                continue;
+            };
+            let Ok(found) = upper.open_own(path, OFlags::RDONLY | OFlags::DIRECTORY) else {
+                continue;
+            };
+            let now = rustix::fs::fstat(&found)?;
+            let same = (now.st_mode, now.st_uid, now.st_gid, now.st_mtime, nanoseconds(&now))
                 == (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_mtime, nanoseconds(stat));
-            if !now.is_dir() || !same || is_opaque(&path) {
+            if !same || is_opaque(&found) {
                 continue;
             }
-            match fs::remove_dir(&path) {
-                Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
-                    return Err(error);
-                }
-                _ => {}
+            match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(rustix::io::Errno::NOTEMPTY) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -108,9 +111,43 @@ fn times(stat: &Stat) -> Timestamps {
 }
 
 /// Whether the directory hides what lies below it. Anything we cannot tell counts as yes.
-fn is_opaque(path: &Path) -> bool {
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return true };
+fn is_opaque(directory: &OwnedFd) -> bool {
     let mut value = [0; 1];
-    let found = rustix::fs::lgetxattr(path.as_c_str(), "trusted.overlay.opaque", &mut value);
+    let found = rustix::fs::fgetxattr(directory, "trusted.overlay.opaque", &mut value);
     found != Err(rustix::io::Errno::NODATA)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_that_the_command_put_in_the_way_does_not_lead_out_of_the_upper_directory() {
+        // CVE-2024-23652: what is taken away must not be a directory of the host.
+        let place = tempfile::tempdir().expect("directory");
+        let (lower, upper) = (place.path().join("lower"), place.path().join("upper"));
+        fs::create_dir_all(lower.join("a/b")).expect("mkdir");
+        fs::create_dir_all(place.path().join("host/b")).expect("mkdir");
+        fs::create_dir(&upper).expect("mkdir");
+        let root = RootedDir::open(&lower).expect("root");
+        let stubs = Stubs::note(&root, [Path::new("/a/b/c")].into_iter());
+        // The host's directory looks as the image's did.
+        let noted = stubs.parents.iter().find(|(path, _)| path == Path::new("a/b"));
+        let (_, stat) = noted.expect("the parent was noted");
+        let host = fs::File::open(place.path().join("host/b")).expect("open");
+        rustix::fs::futimens(&host, &times(stat)).expect("times");
+        symlink(place.path().join("host"), upper.join("a")).expect("link");
+        stubs.prune(&upper).expect("prune");
+        assert!(place.path().join("host/b").is_dir());
+        // In place, the same directory goes.
+        fs::remove_file(upper.join("a")).expect("unlink");
+        fs::create_dir_all(upper.join("a/b")).expect("mkdir");
+        let inside = fs::File::open(upper.join("a/b")).expect("open");
+        rustix::fs::futimens(&inside, &times(stat)).expect("times");
+        stubs.prune(&upper).expect("prune");
+        assert!(!upper.join("a/b").exists());
+    }
 }

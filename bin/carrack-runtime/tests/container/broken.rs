@@ -217,7 +217,7 @@ fn a_program_open_for_writing_or_with_too_long_arguments_says_so() {
 fn a_working_directory_that_is_not_there_or_no_directory_is_named() {
     let Some(mut bundle) = broken(&["/bin/true"], app("x")) else { return };
     bundle.config["process"]["cwd"] = json!("/app");
-    bundle.run().fails_with(&["working directory /app", "Not a directory"]);
+    bundle.run().fails_with(&["working directory /app", "not a directory"]);
 }
 
 /// The host's own loader and a program of its that needs a library.

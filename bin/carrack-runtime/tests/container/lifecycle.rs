@@ -96,7 +96,7 @@ fn hooks_run_in_order_and_are_told_the_state() {
     assert_eq!(
         seen,
         [
-            "prestart \"status\":\"creating\"",
+            "prestart \"status\":\"created\"",
             "createRuntime \"status\":\"creating\"",
             "createContainer \"status\":\"creating\"",
             "poststart \"status\":\"running\"",

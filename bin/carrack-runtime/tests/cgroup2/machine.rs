@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 /// A guest that hangs is ended after this many seconds.
-const SECONDS: &str = "180";
+const SECONDS: &str = "300";
 const KERNEL: &str = "linux-image-cloud-amd64";
 const BUSYBOX: &str = "/bin/busybox";
 

@@ -26,6 +26,7 @@ pub mod systemd;
 mod v1;
 mod v2;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -276,6 +277,40 @@ impl Group {
         Ok(())
     }
 
+    /// Moves a process in, for the controllers of `below` to a group below this one; `""`
+    /// stands for every controller.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Unsupported`] for a controller that has no hierarchy; when a group
+    /// does not exist or refuses the process.
+    pub fn add_below(
+        &self,
+        pid: Pid,
+        below: &BTreeMap<String, PathBuf>,
+    ) -> Result<(), CgroupError> {
+        match below.get("") {
+            Some(path) => return self.below(path)?.add(pid),
+            None => self.add(pid)?,
+        }
+        let value = pid.as_raw_nonzero().to_string();
+        for (controller, path) in below {
+            let group = self.below(path)?;
+            write_file(&group.directory_of(controller)?.join("cgroup.procs"), &value)?;
+        }
+        Ok(())
+    }
+
+    /// A group below this one, by the path from here.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Path`] when the path contains `..`.
+    pub fn below(&self, path: &Path) -> Result<Self, CgroupError> {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        Self::new(self.layout.clone(), &self.path.join(relative))
+    }
+
     /// The group's directory on version 2, for starting a process inside it.
     ///
     /// # Errors
@@ -310,6 +345,14 @@ impl Group {
             path: self.path.clone(),
         })?;
         Self { layout: self.layout.clone(), path: path.to_owned() }.handle()
+    }
+
+    /// The directory whose files hold processes still, where there is one.
+    pub fn freezer(&self) -> Option<PathBuf> {
+        match self.layout.version() {
+            Version::One => self.directory_of("freezer").ok(),
+            Version::Two => Some(self.unified_directory()),
+        }
     }
 
     /// The processes in the group and in the groups below it.

@@ -86,6 +86,21 @@ impl Signals {
         Ok(Self { descriptor: unsafe { OwnedFd::from_raw_fd(raw) } })
     }
 
+    /// The next that has arrived, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As `read`, but for having nothing to read.
+    pub fn next_arrived(&self) -> io::Result<Option<i32>> {
+        let mut buffer = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(&self.descriptor, &mut buffer) {
+            // It begins with the number of the signal.
+            Ok(_) => Ok(buffer.first_chunk().map(|first| i32::from_ne_bytes(*first))),
+            Err(rustix::io::Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Takes in whatever has arrived, without waiting.
     pub fn drain(&self) {
         let mut buffer = [0_u8; size_of::<libc::signalfd_siginfo>() * 4];

@@ -187,6 +187,30 @@ impl TrustedDir {
         Ok(rustix::fs::unlinkat(self, name, AtFlags::empty())?)
     }
 
+    /// Makes the directory `name`, which must not exist, with these permissions whatever the
+    /// mask of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AlreadyExists`]; as `mkdirat`.
+    pub fn make_directory(&self, name: &str, permissions: u32) -> io::Result<()> {
+        component(name)?;
+        let mode = Mode::from_raw_mode(permissions);
+        rustix::fs::mkdirat(self, name, mode)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::fchmod(rustix::fs::openat(self, name, flags, Mode::empty())?, mode)?)
+    }
+
+    /// Removes the directory `name`, which must be empty.
+    ///
+    /// # Errors
+    ///
+    /// As `unlinkat`.
+    pub fn remove_directory(&self, name: &str) -> io::Result<()> {
+        component(name)?;
+        Ok(rustix::fs::unlinkat(self, name, AtFlags::REMOVEDIR)?)
+    }
+
     /// Removes the directory with all that is in it; links in it are removed, not followed.
     ///
     /// # Errors

@@ -89,11 +89,17 @@ pub(crate) fn kill(
         id: id.to_string(),
         source,
     })?;
-    let Some((_, pidfd)) = opened else { return Err(wrong_status(ATTEMPT, &state)) };
+    let ended = || ControlError::NotRunning { attempt: ATTEMPT, id: id.to_string() };
+    let Some((pid, pidfd)) = opened else { return Err(ended()) };
+    let signal = effective(signal, state.status);
+    let group = group()?;
+    if signal == libc::SIGKILL && !group.is_none() && !has_own_pids(pid) {
+        return group.kill_all().map_err(cgroup(ATTEMPT));
+    }
     match process::signal(pidfd.as_fd(), signal) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
-            return Err(wrong_status(ATTEMPT, &state));
+            return Err(ended());
         }
         Err(source) => return Err(ControlError::Signal { signal, id: id.to_string(), source }),
     }
@@ -102,6 +108,13 @@ pub(crate) fn kill(
         Runtime::group(&record).and_then(|group| group.thaw()).map_err(cgroup(ATTEMPT))?;
     }
     Ok(())
+}
+
+/// What has the effect that is meant: a first process that only waits for its start would
+/// end by these, and the kernel spares it because it is the first of its namespace.
+fn effective(signal: i32, status: Status) -> i32 {
+    const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    if status == Status::Created && ENDING.contains(&signal) { libc::SIGKILL } else { signal }
 }
 
 /// Whether a process is in another namespace of process ids than we are. In doubt it is not.

@@ -1,5 +1,7 @@
 //! Making a container, and letting it go.
 
+mod adopt;
+
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -28,8 +30,10 @@ use crate::listener;
 use crate::mapping;
 use crate::plan::{self, Plan};
 use crate::prepared::Prepared;
-use crate::state::{CONFIG, MAX_CONFIG, Record, RecordedProcess, START_SOCKET, Status};
-use crate::{CreateRequest, Created, Runtime};
+use crate::state::{CONFIG, MAX_CONFIG, NOTIFY, Record, RecordedProcess, START_SOCKET, Status};
+use crate::{CreateExtras, CreateRequest, Created, Runtime};
+
+pub(crate) use adopt::adopt;
 
 fn host(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> CreateError {
     let attempt = attempt.into();
@@ -57,11 +61,13 @@ pub(crate) fn kept_spec(directory: &TrustedDir) -> Result<oci::Spec, SpecError> 
 pub(crate) fn create(
     runtime: &Runtime,
     request: CreateRequest<'_>,
+    extras: &CreateExtras,
 ) -> Result<Created, CreateError> {
     let bundle = trusted::canonical(request.bundle)
         .map_err(host(format!("opening the bundle {}", request.bundle.display())))?;
     let (spec, bytes) = read_spec(&bundle.join(CONFIG))?;
-    let plan = plan::plan(&spec, &bundle, request.id.as_str())?;
+    let mut plan = plan::plan(&spec, &bundle, request.id.as_str())?;
+    plan.add(extras, &runtime.notify_directory(request.id))?;
     let home = Home::find(&runtime.cgroups, &spec, &plan, request.id)?;
     let directory = make_directory(runtime, request.id)?;
     let mut making = Making {
@@ -76,7 +82,8 @@ pub(crate) fn create(
         .create(CONFIG, &bytes)
         .map_err(host(format!("keeping {CONFIG} in {}", making.directory.path().display())))?;
     making.record.write(&making.directory)?;
-    match making.run(request) {
+    let made = if extras.notify { making.make_notify() } else { Ok(()) };
+    match made.and_then(|()| making.run(request)) {
         Ok(created) => Ok(created),
         Err(error) => {
             making.undo();
@@ -121,6 +128,14 @@ struct Making {
 }
 
 impl Making {
+    /// Whoever the program runs as can come here, if only through its mount.
+    fn make_notify(&self) -> Result<(), CreateError> {
+        let path = self.directory.path().join(NOTIFY);
+        self.directory
+            .make_directory(NOTIFY, 0o755)
+            .map_err(host(format!("making {}", path.display())))
+    }
+
     fn run(&mut self, request: CreateRequest<'_>) -> Result<Created, CreateError> {
         let terminal = self.plan.process.as_ref().is_some_and(|process| process.terminal);
         let streams = request

@@ -179,12 +179,20 @@ pub enum ExecError {
     #[error("executing in a container")]
     State(#[from] StateError),
     /// It does not run.
-    #[error("executing in container {id}: it is {status}; start it first")]
+    #[error("executing in container {id}: container not running (it is {status}); start it first")]
     NotRunning {
         /// The name.
         id: String,
         /// What it is.
         status: Status,
+    },
+    /// It stands still.
+    #[error(
+        "executing in container {id}: it is paused; resume it, or join it with --ignore-paused"
+    )]
+    Paused {
+        /// The name.
+        id: String,
     },
     /// The process cannot be done.
     #[error("executing in a container")]
@@ -280,6 +288,14 @@ pub enum ControlError {
         id: String,
         /// What it is.
         status: Status,
+    },
+    /// Its first process has ended.
+    #[error("{attempt} container {id}: container not running: it is stopped")]
+    NotRunning {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The name.
+        id: String,
     },
     /// The signal was refused.
     #[error("sending signal {signal} to container {id}")]

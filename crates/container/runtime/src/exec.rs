@@ -1,9 +1,11 @@
 //! Another program in a container that runs.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
-use carrack_linux::cgroup::Group;
+use carrack_linux::cgroup::{Group, Version};
 use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::process::{self, Birth, Child};
 use carrack_linux::schedule;
@@ -21,7 +23,7 @@ use crate::listener;
 use crate::plan::{self, ProcessPlan, Settings};
 use crate::state::{Record, RecordedUnit, Status};
 use crate::stdio::Streams;
-use crate::{ExecRequest, Executed, Runtime, control};
+use crate::{ExecExtras, ExecRequest, Executed, Runtime, control};
 
 fn host(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> ExecError {
     let attempt = attempt.into();
@@ -32,18 +34,23 @@ pub(crate) fn exec(
     runtime: &Runtime,
     id: &ContainerId,
     request: ExecRequest<'_>,
+    extras: &ExecExtras,
 ) -> Result<Executed, ExecError> {
     let directory = runtime.directory(id)?;
     let record = Record::read(&directory, id)?;
     let state = control::state_of(&directory, &record, id)?;
     let not_running = || ExecError::NotRunning { id: id.to_string(), status: state.status };
-    if !matches!(state.status, Status::Running | Status::Created) {
-        return Err(not_running());
+    match state.status {
+        Status::Running | Status::Created => {}
+        Status::Paused if extras.even_paused => {}
+        Status::Paused => return Err(ExecError::Paused { id: id.to_string() }),
+        Status::Creating | Status::Stopped => return Err(not_running()),
     }
     let opened = record.open().map_err(host("opening the first process"))?;
     let (first, pidfd) = opened.ok_or_else(not_running)?;
     let spec = kept_spec(&directory)?;
-    let process = plan_process(&spec, &request)?;
+    let mut process = plan_process(&spec, &request)?;
+    process.plain_newlines = extras.plain_newlines;
     let streams = request
         .stdio
         .into_streams(process.terminal)
@@ -54,6 +61,7 @@ pub(crate) fn exec(
     let guest = Guest {
         group: Runtime::group(&record)?,
         unit: record.unit.clone(),
+        groups: &extras.groups,
         kinds,
         root: root.map_err(host("opening the container's root"))?,
         settings: plan::settings(&spec)?,
@@ -113,9 +121,11 @@ fn takes_none(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EOPNOTSUPP))
 }
 
-struct Guest {
+struct Guest<'a> {
     group: Group,
     unit: Option<RecordedUnit>,
+    /// Groups below it to be in, by controller.
+    groups: &'a BTreeMap<String, PathBuf>,
     first: Pid,
     pidfd: OwnedFd,
     kinds: Kinds,
@@ -126,7 +136,7 @@ struct Guest {
     streams: Streams,
 }
 
-impl Guest {
+impl Guest<'_> {
     fn start(
         &self,
         preserve_fds: u32,
@@ -166,7 +176,10 @@ impl Guest {
             memory_policy: self.settings.memory_policy.as_ref(),
             preserve_fds,
         };
-        let own = self.group.handle()?;
+        let own = match self.groups.get("") {
+            Some(below) => self.group.below(below)?.handle()?,
+            None => self.group.handle()?,
+        };
         let start = |cgroup: Option<&OwnedFd>| {
             let birth = Birth { cgroup: cgroup.map(AsFd::as_fd), ..Birth::default() };
             process::start(birth, || newcomer().run())
@@ -212,6 +225,9 @@ impl Guest {
             }
         }
         home::take_in(&self.group, self.unit.as_ref(), child.pid())?;
+        if self.group.version() == Version::One && !self.groups.is_empty() {
+            self.group.add_below(child.pid(), self.groups)?;
+        }
         channel.send(&Message::Joined).map_err(host(talk))?;
         let mut console = None;
         loop {

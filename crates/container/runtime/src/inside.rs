@@ -93,7 +93,9 @@ impl Inside<'_> {
         }
         let labels = Labels::open(self.plan.process.as_ref())?;
         rustix::process::setsid().attempt(|| "starting a session".into())?;
-        user::new_session_keyring()?;
+        if self.plan.new_keyring {
+            user::new_session_keyring()?;
+        }
         self.finish_namespaces()?;
         let opened;
         let trees = match &self.prepared.trees {

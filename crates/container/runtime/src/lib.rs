@@ -22,6 +22,7 @@ pub mod diagnose;
 mod error;
 mod exec;
 mod failure;
+pub mod features;
 mod home;
 mod hooks;
 mod id;
@@ -35,6 +36,7 @@ mod prepared;
 mod state;
 mod stdio;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -57,10 +59,50 @@ pub use stdio::Stdio;
 
 use state::Record;
 
-/// What this runtime can do, for callers that ask.
-pub mod features {
-    /// Mount options with a meaning here.
-    pub const MOUNT_OPTIONS: &[&str] = crate::plan::OPTION_NAMES;
+/// What a caller wants of a new container besides what its configuration says.
+#[derive(Clone, Debug, Default)]
+pub struct CreateExtras {
+    /// `NAME=VALUE`, behind the variables of the configuration.
+    pub environment: Vec<String>,
+    /// Shows a directory of the container's record, [`Runtime::notify_directory`], at
+    /// `/run/notify`, for a socket in it.
+    pub notify: bool,
+    /// Leaves the program the caller's session keyring instead of a new, empty one.
+    pub keep_keyring: bool,
+    /// For a terminal that is shown on another: newlines are left for that one to complete.
+    pub plain_newlines: bool,
+}
+
+/// What a caller wants of a joining program besides what its process says.
+#[derive(Clone, Debug, Default)]
+pub struct ExecExtras {
+    /// Joins a container that stands still too; the program then waits with it.
+    pub even_paused: bool,
+    /// As [`CreateExtras::plain_newlines`].
+    pub plain_newlines: bool,
+    /// Groups below the container's for the program: by the controller, and under `""` for
+    /// version 2. They have to exist.
+    pub groups: BTreeMap<String, PathBuf>,
+}
+
+/// A container whose processes somebody else makes.
+#[derive(Debug)]
+pub struct AdoptRequest<'a> {
+    /// Its name.
+    pub id: &'a ContainerId,
+    /// The directory with `config.json`.
+    pub bundle: &'a Path,
+    /// A file to write the first process's id to.
+    pub pid_file: Option<&'a Path>,
+}
+
+/// Where the processes of a container that is adopted belong.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its root file system, as a mount of its own; gone when they are made.
+    pub root: PathBuf,
+    /// Its control group, counted from the roots of the hierarchies.
+    pub cgroup: PathBuf,
 }
 
 /// The containers whose records are in one directory.
@@ -159,7 +201,39 @@ impl Runtime {
     ///
     /// See [`CreateError`]; what fails inside the container says what was attempted.
     pub fn create(&self, request: CreateRequest<'_>) -> Result<Created, CreateError> {
-        create::create(self, request)
+        create::create(self, request, &CreateExtras::default())
+    }
+
+    /// As [`Self::create`], with more than the configuration says.
+    ///
+    /// # Errors
+    ///
+    /// See [`CreateError`].
+    pub fn create_with(
+        &self,
+        request: CreateRequest<'_>,
+        extras: &CreateExtras,
+    ) -> Result<Created, CreateError> {
+        create::create(self, request, extras)
+    }
+
+    /// Takes on a container whose processes `bring` makes, answering the first one's id: a
+    /// running one, when this returns. On an error nothing of it is left.
+    ///
+    /// # Errors
+    ///
+    /// See [`CreateError`].
+    pub fn adopt(
+        &self,
+        request: AdoptRequest<'_>,
+        bring: impl FnOnce(&Place) -> io::Result<i32>,
+    ) -> Result<(Pid, OwnedFd), CreateError> {
+        create::adopt(self, request, bring)
+    }
+
+    /// Where a container made with [`CreateExtras::notify`] finds what is put for it.
+    pub fn notify_directory(&self, id: &ContainerId) -> PathBuf {
+        self.root.join(id.as_str()).join(state::NOTIFY)
     }
 
     /// Lets a created container's first process become the user's program.
@@ -191,7 +265,21 @@ impl Runtime {
     ///
     /// See [`ExecError`].
     pub fn exec(&self, id: &ContainerId, request: ExecRequest<'_>) -> Result<Executed, ExecError> {
-        exec::exec(self, id, request)
+        exec::exec(self, id, request, &ExecExtras::default())
+    }
+
+    /// As [`Self::exec`], with more than the process says.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExecError`].
+    pub fn exec_with(
+        &self,
+        id: &ContainerId,
+        request: ExecRequest<'_>,
+        extras: &ExecExtras,
+    ) -> Result<Executed, ExecError> {
+        exec::exec(self, id, request, extras)
     }
 
     /// What a container is right now.
@@ -214,6 +302,9 @@ impl Runtime {
     }
 
     /// Signals a container's first process, or with `all` every process in it.
+    ///
+    /// Without a process id namespace of its own a container is more than what its first
+    /// process takes down with it, so `SIGKILL` then goes to every process too.
     ///
     /// # Errors
     ///

@@ -14,6 +14,7 @@ mod seccomp;
 mod sysctl;
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use carrack_linux::cgroup::Limits;
@@ -22,6 +23,7 @@ use carrack_linux::namespace::Kinds;
 use carrack_linux::schedule::Numbers;
 use carrack_oci::runtime as oci;
 
+use crate::CreateExtras;
 use crate::error::{Problem, SpecError};
 
 pub(crate) use devices::DevicePlan;
@@ -57,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) annotations: BTreeMap<String, String>,
     /// What is done otherwise than asked, as others do it too.
     pub(crate) warnings: Vec<Problem>,
+    /// Whether the program gets a session keyring of its own.
+    pub(crate) new_keyring: bool,
 }
 
 impl Plan {
@@ -67,6 +71,26 @@ impl Plan {
 }
 
 impl Plan {
+    /// What a caller wants besides; `notify` is the directory for its socket.
+    pub(crate) fn add(&mut self, extras: &CreateExtras, notify: &Path) -> Result<(), SpecError> {
+        let mut problems = Problems::default();
+        self.new_keyring = !extras.keep_keyring;
+        if extras.notify {
+            self.mounts.push(MountPlan::shown(notify, Path::new("/run/notify")));
+        }
+        if let Some(process) = &mut self.process {
+            process.plain_newlines = extras.plain_newlines;
+            for variable in &extras.environment {
+                match CString::new(variable.as_bytes()) {
+                    Ok(variable) => process.env.push(variable),
+                    Err(_) => problems.add("process.env", "contains a NUL byte"),
+                }
+            }
+        }
+        self.warnings.extend(problems.finish()?);
+        Ok(())
+    }
+
     /// Who is to own the container's group: its user, by the number on the host, where it
     /// can write to a tree of groups of its own.
     pub(crate) fn cgroup_owner(&self) -> Option<u32> {
@@ -181,6 +205,7 @@ pub(crate) fn plan(spec: &oci::Spec, bundle: &Path, id: &str) -> Result<Plan, Sp
         personality: personality(linux, &mut problems),
         annotations: spec.annotations.clone(),
         warnings: Vec::new(),
+        new_keyring: true,
     };
     plan.warnings = problems.finish()?;
     Ok(plan)

@@ -4,6 +4,7 @@
 //! ROOT/<id>/record.json   what this module writes
 //! ROOT/<id>/config.json   the configuration as it was at creation
 //! ROOT/<id>/start.sock    where the first process waits; gone once it was started
+//! ROOT/<id>/notify/       for the caller's socket, when it asked for one
 //! ```
 
 use std::collections::BTreeMap;
@@ -106,6 +107,7 @@ pub(crate) struct RecordedProcess {
 pub(crate) const RECORD: &str = "record.json";
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const START_SOCKET: &str = "start.sock";
+pub(crate) const NOTIFY: &str = "notify";
 
 /// The longest record or configuration read back.
 pub(crate) const MAX_CONFIG: u64 = 16 << 20;

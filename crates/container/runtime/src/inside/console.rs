@@ -5,6 +5,7 @@ use carrack_linux::mount;
 use carrack_linux::rooted::RootedDir;
 use rustix::fs::{Gid, OFlags, Uid};
 use rustix::pty::OpenptFlags;
+use rustix::termios::{OptionalActions, OutputModes};
 
 use super::mounts::target_outside_proc;
 use crate::failure::{Attempt, Failure};
@@ -52,6 +53,14 @@ pub(super) fn open_pair(root: &RootedDir, process: &ProcessPlan) -> Result<Termi
             rustix::termios::Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&peer, size)
             .attempt(|| "setting the terminal's size".into())?;
+    }
+    if process.plain_newlines {
+        rustix::termios::tcgetattr(&peer)
+            .and_then(|mut settings| {
+                settings.output_modes -= OutputModes::ONLCR;
+                rustix::termios::tcsetattr(&peer, OptionalActions::Now, &settings)
+            })
+            .attempt(|| "setting the terminal's newlines".into())?;
     }
     let (uid, gid) = (Uid::from_raw(process.uid), None::<Gid>);
     rustix::fs::fchown(&peer, Some(uid), gid)

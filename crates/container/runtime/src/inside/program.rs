@@ -49,6 +49,9 @@ fn unfit(process: &ProcessPlan, path: &Path, error: &io::Error) -> Failure {
         .kind(FailureKind::ProgramUnusable);
     let errno = error.raw_os_error().unwrap_or_default();
     match place(process).and_then(|place| place.cause(path, errno)) {
+        // As above: this is how they tell a directory from a program.
+        Some(hint) if errno == libc::EISDIR => failure.hint(format!("permission denied: {hint}")),
+        None if errno == libc::EISDIR => failure.hint("permission denied"),
         Some(hint) => failure.hint(hint),
         None => failure,
     }
@@ -58,6 +61,7 @@ fn missing(process: &ProcessPlan, name: &CStr) -> Failure {
     // Podman and Docker look for these words to end with 127.
     let path = Path::new(OsStr::from_bytes(name.to_bytes()));
     let shown = name.to_string_lossy();
+    // Callers of runtimes tell a missing program by these very words.
     let hint = if !shown.contains('/') {
         format!("executable file not found in $PATH ({})", search_path(process))
     } else if let Some(Err(stop)) =

@@ -52,6 +52,15 @@ fn memory(memory: &oci::LinuxMemory, problems: &mut Problems) -> Memory {
     if memory.swappiness.is_some_and(|swappiness| swappiness > 100) {
         problems.add("linux.resources.memory.swappiness", "is not between 0 and 100");
     }
+    for (name, limit) in [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)] {
+        if limit.is_some_and(|limit| limit != 0) {
+            // On no kernel in use; other runtimes leave it out, too.
+            problems.warn(
+                format!("linux.resources.memory.{name}"),
+                "has no effect: kernel memory counts as memory; limit memory as a whole",
+            );
+        }
+    }
     // Zero means "not set" for these, as every caller writes it.
     let set = |value: Option<i64>| value.filter(|&value| value != 0);
     for (name, limit) in [("kernel", memory.kernel), ("kernelTCP", memory.kernel_tcp)] {

@@ -47,6 +47,22 @@ pub(crate) enum MountSource {
 }
 
 impl MountPlan {
+    /// A directory of the host, to be looked at only.
+    pub(crate) fn shown(source: &Path, destination: &Path) -> Self {
+        let set =
+            Attributes::READ_ONLY | Attributes::NO_SUID | Attributes::NO_DEV | Attributes::NO_EXEC;
+        Self {
+            destination: destination.to_owned(),
+            source: MountSource::Bind { path: source.to_owned(), recursive: false },
+            change: Change { set, ..Change::default() },
+            recursive: Change::default(),
+            propagation: None,
+            id_map: None,
+            copy_up: false,
+            label: None,
+        }
+    }
+
     pub(crate) fn is_bind(&self) -> bool {
         matches!(self.source, MountSource::Bind { .. })
     }

@@ -30,6 +30,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) terminal: bool,
     pub(crate) console_size: Option<(u16, u16)>,
+    /// Whether the terminal leaves newlines as they are, for another to complete.
+    pub(crate) plain_newlines: bool,
     pub(crate) io_priority: Option<i32>,
     pub(crate) scheduler: Option<Policy>,
     /// For a program that joins a container.
@@ -75,6 +77,7 @@ pub(super) fn plan(
         rlimits: rlimits(process, problems),
         oom_score_adj: process.oom_score_adj,
         terminal: process.terminal,
+        plain_newlines: false,
         console_size: process.console_size.map(|size| (side(size.width), side(size.height))),
         io_priority: process.io_priority.as_ref().map(io_priority),
         scheduler: process.scheduler.as_ref().map(|asked| schedule::policy(asked, problems)),

@@ -15,7 +15,7 @@ use std::{env, fs, io};
 /// What the standard library asks the linker for.
 const LIBRARIES: [&str; 7] = ["c", "gcc_s", "m", "rt", "pthread", "dl", "util"];
 
-const SCRIPT: &str = "GROUP ( -l:libc.a -l:libgcc.a -l:libgcc_eh.a )\n";
+const SCRIPT: &str = "GROUP ( -l:libc.a -l:libm.a -l:libgcc.a -l:libgcc_eh.a )\n";
 
 /// The init has no library below it, so nothing of the linker's usual set is wanted.
 const FREESTANDING: [&str; 9] = [

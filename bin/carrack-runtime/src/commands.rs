@@ -1,46 +1,124 @@
 //! The OCI command line: arguments, one call, one answer.
 
+mod checkpoint;
 mod create;
+mod events;
 mod exec;
-mod show;
+mod list;
+mod processes;
+mod signal;
+mod spec;
+mod update;
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
-use carrack_container_runtime::{ContainerId, Runtime, StartError};
+use carrack_container_runtime::{ContainerId, Runtime};
 
-use crate::options::{Global, Usage, Words, unknown};
-use crate::{features, init, output};
+use crate::global::{Global, Instead};
+use crate::options::{Arguments, Count, Flag, Usage};
+use crate::output::Log;
+use crate::{features, help, init, output};
 
-const HELP: &str = "\
-carrack-runtime: runs OCI bundles
+/// A command: what it takes and what it does.
+pub(crate) struct Command {
+    pub(crate) name: &'static str,
+    /// Its words, for people.
+    pub(crate) arguments: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) details: &'static str,
+    pub(crate) flags: &'static [Flag],
+    pub(crate) words: Count,
+    run: fn(&Context, &mut Arguments) -> Result<ExitCode, Failed>,
+}
 
-usage: carrack-runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup]
-                       [--rootless true|false|auto] COMMAND
+/// Every command there is.
+pub(crate) const COMMANDS: &[&Command] = &[
+    &checkpoint::CHECKPOINT,
+    &create::CREATE,
+    &signal::DELETE,
+    &events::EVENTS,
+    &exec::EXEC,
+    &FEATURES,
+    &INIT_PROGRAM,
+    &signal::KILL,
+    &list::LIST,
+    &PAUSE,
+    &processes::PS,
+    &checkpoint::RESTORE,
+    &RESUME,
+    &create::RUN,
+    &spec::SPEC,
+    &create::START,
+    &list::STATE,
+    &update::UPDATE,
+];
 
-  create   ID [--bundle DIR] [--pid-file FILE] [--console-socket SOCKET] [--preserve-fds N]
-  start    ID
-  run      ID [as create] [--detach]
-  exec     ID [--process FILE | PROGRAM ARGS…] [--cwd DIR] [--env NAME=VALUE] [--user UID[:GID]]
-              [--additional-gids GID] [--cap CAP] [--no-new-privs] [--tty] [--console-socket SOCKET]
-              [--pid-file FILE] [--detach] [--preserve-fds N]
-  state    ID
-  kill     ID [SIGNAL] [--all]
-  delete   ID [--force]
-  list     [--format table|json] [--quiet]
-  ps       ID [--format table|json]
-  pause    ID
-  resume   ID
-  update   ID --resources FILE|-
-  spec     [--bundle DIR]
-  features
-  shim     --dir DIR
-  init-program [--output FILE]
-";
+const FEATURES: Command = Command {
+    name: "features",
+    arguments: "",
+    about: "show what this runtime can do, as JSON",
+    details: "The document is that of features.md of the runtime specification.",
+    flags: &[],
+    words: Count::Exactly(0),
+    run: |_, _| {
+        output::print(&format!("{}\n", serde_json::to_string_pretty(&features::document())?))?;
+        Ok(ExitCode::SUCCESS)
+    },
+};
+
+const INIT_PROGRAM: Command = Command {
+    name: "init-program",
+    arguments: "",
+    about: "write out the program that runs as process 1 in front of another",
+    details: "",
+    flags: &[Flag::valued("output", "FILE", "write it there [default: standard output]").short('o')],
+    words: Count::Exactly(0),
+    run: |_, arguments| init::write(arguments.path("output")),
+};
+
+const PAUSE: Command = Command {
+    name: "pause",
+    arguments: "ID",
+    about: "make every process of a container stand still",
+    details: "",
+    flags: &[],
+    words: Count::Exactly(1),
+    run: |context, arguments| {
+        context.runtime.pause(&arguments.id()?)?;
+        Ok(ExitCode::SUCCESS)
+    },
+};
+
+const RESUME: Command = Command {
+    name: "resume",
+    arguments: "ID",
+    about: "let a paused container go on",
+    details: "",
+    flags: &[],
+    words: Count::Exactly(1),
+    run: |context, arguments| {
+        context.runtime.resume(&arguments.id()?)?;
+        Ok(ExitCode::SUCCESS)
+    },
+};
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) runtime: Runtime,
+    pub(crate) global: Global,
+}
+
+impl Context {
+    pub(crate) fn log(&self) -> &Log {
+        &self.global.log
+    }
+}
 
 /// Why a command did not do its work.
 pub(crate) enum Failed {
@@ -48,6 +126,8 @@ pub(crate) enum Failed {
     Usage(Usage),
     /// It failed, with the code to end with.
     Error(Box<dyn Error>, u8),
+    /// It ends with this code, and why has been told.
+    Told(ExitCode),
 }
 
 impl From<Usage> for Failed {
@@ -64,207 +144,116 @@ impl<E: Error + 'static> From<E> for Failed {
 
 /// Runs one command.
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let mut words = Words::new(arguments);
-    let global = match Global::read(&mut words) {
+    let mut line: VecDeque<OsString> = arguments.collect();
+    let global = match Global::read(&mut line) {
         Ok(global) => global,
-        Err(Usage(message)) => {
-            output::fail(&message);
-            return ExitCode::from(2);
+        Err((log, Usage(message))) => {
+            log.error(&message);
+            return ExitCode::FAILURE;
         }
     };
-    match dispatch(&global, &mut words) {
-        Ok(code) => code,
+    let log = global.log.clone();
+    match dispatch(global, line) {
+        Ok(code) | Err(Failed::Told(code)) => code,
         Err(Failed::Usage(Usage(message))) => {
-            output::fail(&message);
-            global.log.error(&message);
-            ExitCode::from(2)
+            log.error(&message);
+            ExitCode::FAILURE
         }
         Err(Failed::Error(error, code)) => {
-            let message = output::chain(error.as_ref());
-            output::fail(&message);
-            global.log.error(&message);
+            log.error(&output::chain(error.as_ref()));
             ExitCode::from(code)
         }
     }
 }
 
-fn dispatch(global: &Global, words: &mut Words) -> Result<ExitCode, Failed> {
-    let cgroups = crate::cgroups::options(global.systemd, global.rootless)
-        .map_err(|message| Failed::Usage(Usage(message)))?;
+fn dispatch(global: Global, mut line: VecDeque<OsString>) -> Result<ExitCode, Failed> {
+    if global.instead == Some(Instead::Version) {
+        return show(&version());
+    }
+    let name = line.pop_front().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    if global.instead == Some(Instead::Help) || matches!(name.as_str(), "" | "help" | "h") {
+        let topic = if name == "help" || name == "h" { line.pop_front() } else { None };
+        return match topic {
+            None => show(&help::program()),
+            Some(topic) => show(&help::command(find(&topic.to_string_lossy(), &global.log)?)),
+        };
+    }
+    let command = find(&name, &global.log)?;
+    let mut arguments = Arguments::read(command.flags, command.words, line)?;
+    if arguments.is_on("help") {
+        return show(&help::command(command));
+    }
+    arguments.check_count(command.name, command.words)?;
+    if matches!(command.name, "create" | "run" | "exec" | "restore") {
+        crate::seal().map_err(Failed::Told)?;
+    }
+    global.log.debug(|| format!("{} with states in {}", command.name, global.root.display()));
+    let cgroups = crate::cgroups::options(global.systemd, global.rootless).map_err(Usage)?;
     let runtime = Runtime::new(&global.root).with_cgroups(cgroups);
-    let command = words.word("a command")?;
-    if matches!(command.as_str(), "create" | "run" | "exec")
-        && let Err(code) = crate::seal()
-    {
-        return Ok(code);
-    }
-    match command.as_str() {
-        "create" => create::create(&runtime, words),
-        "run" => create::run(&runtime, words),
-        "start" => with_id(words, |id| start(global, &runtime, id)),
-        "exec" => exec::exec(&runtime, words),
-        "state" => show::state(&runtime, words),
-        "list" => show::list(&runtime, words),
-        "ps" => show::processes(&runtime, words),
-        "kill" => kill(&runtime, words),
-        "delete" => delete(&runtime, words),
-        "pause" => with_id(words, |id| Ok(runtime.pause(id)?)),
-        "resume" => with_id(words, |id| Ok(runtime.resume(id)?)),
-        "update" => update(&runtime, words),
-        "spec" => show::spec(words),
-        "features" => show::document(&features::document()),
-        "init-program" => init::write(words),
-        "version" => {
-            output::print(concat!(
-                "carrack-runtime version ",
-                env!("CARGO_PKG_VERSION"),
-                "\nspec: 1.2.1\n"
-            ))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        "help" => {
-            output::print(HELP)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        other => {
-            Err(Usage(format!("command {other:?} is not known here; see carrack-runtime help"))
-                .into())
-        }
-    }
+    (command.run)(&Context { runtime, global }, &mut arguments)
 }
 
-/// The container a command is about.
-fn id(words: &mut Words) -> Result<ContainerId, Failed> {
-    Ok(words.word("the container's id")?.parse::<ContainerId>()?)
-}
-
-/// A command that takes an id and nothing else.
-fn with_id(
-    words: &mut Words,
-    act: impl FnOnce(&ContainerId) -> Result<(), Failed>,
-) -> Result<ExitCode, Failed> {
-    if let Some(option) = words.option()? {
-        return Err(unknown(&option).into());
-    }
-    let id = id(words)?;
-    words.finish()?;
-    act(&id)?;
+fn show(text: &str) -> Result<ExitCode, Failed> {
+    output::print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A container without a process has nothing to run and ends at once. That is told, and is
-/// no failure: whoever made it that way asked for it, and crun's callers see the same.
-fn start(global: &Global, runtime: &Runtime, id: &ContainerId) -> Result<(), Failed> {
-    match runtime.start(id) {
-        Err(error @ StartError::NoProcess { .. }) => {
-            let message = error.to_string();
-            output::fail(&message);
-            global.log.warn(&message);
-            Ok(())
-        }
-        other => Ok(other?),
-    }
+/// For scripts that ask the way they ask other runtimes: three lines, each with its key.
+fn version() -> String {
+    format!(
+        "carrack-runtime version {version}\ncommit: {version}\nspec: {spec}\n",
+        version = env!("CARGO_PKG_VERSION"),
+        spec = carrack_container_runtime::features::SPEC_VERSION,
+    )
 }
 
-/// Options may stand before and behind the id.
-fn flags(words: &mut Words, mut flag: impl FnMut(&str) -> bool) -> Result<(), Usage> {
-    while let Some(option) = words.option()? {
-        if !flag(&option) {
-            return Err(unknown(&option));
-        }
-    }
-    Ok(())
+/// The code other runtimes end with for a command they do not know.
+const UNKNOWN_COMMAND: u8 = 3;
+
+fn find(name: &str, log: &Log) -> Result<&'static Command, Failed> {
+    COMMANDS.iter().find(|command| command.name == name).copied().ok_or_else(|| {
+        log.error(&format!("No help topic for '{name}': see carrack-runtime help"));
+        Failed::Told(ExitCode::from(UNKNOWN_COMMAND))
+    })
 }
 
-fn kill(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Failed> {
-    let mut all = false;
-    let mut flag = |option: &str| {
-        all |= matches!(option, "--all" | "-a");
-        matches!(option, "--all" | "-a")
+/// Hands a descriptor to whoever listens at `socket`.
+fn hand_over(socket: &Path, name: &[u8], descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
+    let failed = |error: std::io::Error| {
+        let message = format!("handing over to {}: {error}", socket.display());
+        std::io::Error::new(error.kind(), message)
     };
-    flags(words, &mut flag)?;
-    let id = id(words)?;
-    flags(words, &mut flag)?;
-    let signal = match words.rest()?.as_slice() {
-        [] => libc::SIGTERM,
-        [signal] => parse_signal(signal)?,
-        [_, extra, ..] => return Err(Usage(format!("{extra} is one word too many")).into()),
-    };
-    runtime.kill(&id, signal, all)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A number, or a name with or without `SIG`.
-fn parse_signal(text: &str) -> Result<i32, Usage> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    if let Ok(number) = text.parse::<i32>() {
-        return Ok(number);
-    }
-    let upper = text.to_ascii_uppercase();
-    let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let number =
-        NAMES.iter().position(|name| *name == bare).and_then(|index| i32::try_from(index + 1).ok());
-    number.ok_or_else(|| Usage(format!("{text:?} is not a signal")))
-}
-
-fn delete(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Failed> {
-    let mut force = false;
-    let mut flag = |option: &str| {
-        force |= matches!(option, "--force" | "-f");
-        matches!(option, "--force" | "-f")
-    };
-    flags(words, &mut flag)?;
-    let id = id(words)?;
-    flags(words, &mut flag)?;
-    words.finish()?;
-    runtime.delete(&id, force)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn update(runtime: &Runtime, words: &mut Words) -> Result<ExitCode, Failed> {
-    let mut file = None;
-    let mut name = None;
-    loop {
-        while let Some(option) = words.option()? {
-            match option.as_str() {
-                "--resources" | "-r" => file = Some(words.text(&option)?),
-                _ => return Err(unknown(&option).into()),
-            }
-        }
-        if name.is_some() {
-            break;
-        }
-        name = Some(id(words)?);
-    }
-    words.finish()?;
-    let (Some(id), Some(file)) = (name, file) else {
-        return Err(
-            Usage("update needs --resources with a file, or - for standard input".into()).into()
-        );
-    };
-    let resources = if file == "-" {
-        serde_json::from_reader(std::io::stdin().lock())?
-    } else {
-        serde_json::from_slice(&carrack_linux::fs::read_bounded(Path::new(&file), 1 << 20)?)?
-    };
-    for warning in runtime.update(&id, &resources)? {
-        output::fail(&format!("warning: {warning}"));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Hands the caller's end of a terminal to whoever listens at `socket`.
-fn hand_over(console: &OwnedFd, socket: &Path) -> std::io::Result<()> {
-    let stream = UnixStream::connect(socket)?;
-    carrack_linux::socket::send(&stream, b"/dev/ptmx", &[console.as_fd()])?;
+    let stream = UnixStream::connect(socket).map_err(failed)?;
+    carrack_linux::socket::send(&stream, name, &[descriptor.as_fd()]).map_err(failed)?;
     Ok(())
 }
 
 /// The code a process ended with, as a shell tells it.
 fn code_of(exit: carrack_linux::process::Exit) -> ExitCode {
     ExitCode::from(u8::try_from(exit.shell_code() & 0xff).unwrap_or(u8::MAX))
+}
+
+/// The descriptors a service manager passed to this process, from 3 up.
+fn listened() -> u32 {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    let own = number("LISTEN_PID") == Some(std::process::id());
+    if own { number("LISTEN_FDS").unwrap_or_default() } else { 0 }
+}
+
+/// How many descriptors the program inherits, all of which have to be there.
+fn inherited(preserve: u32, listened: u32) -> Result<u32, Usage> {
+    for number in (3 + listened)..(3 + listened + preserve) {
+        if !Path::new(&format!("/proc/self/fd/{number}")).exists() {
+            return Err(Usage(format!(
+                "--preserve-fds {preserve}: descriptor {number} is not open; pass it, or fewer"
+            )));
+        }
+    }
+    Ok(preserve + listened)
+}
+
+/// A container's record below `root`, gone or not.
+fn directory(context: &Context, id: &ContainerId) -> std::path::PathBuf {
+    context.global.root.join(id.as_str())
 }

@@ -1,41 +1,44 @@
 //! `features`: what this runtime can do, in the specification's words.
 
-use carrack_container_runtime::features::MOUNT_OPTIONS;
+use carrack_container_runtime::features as own;
 use serde_json::{Value, json};
 
-/// The document.
+/// The document (features.md of the runtime specification).
 pub(crate) fn document() -> Value {
-    json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.2.1",
-        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": MOUNT_OPTIONS,
-        "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
-            "capabilities": carrack_linux::capability::all_names(),
-            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
-            "seccomp": {
-                "enabled": true,
-                "actions": [
-                    "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
-                ],
-                "operators": [
-                    "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
-                    "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
-                ],
-                "archs": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"],
-                "knownFlags": [
-                    "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
-                ],
-                "supportedFlags": [
-                    "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
-                ],
-            },
-            "apparmor": { "enabled": false },
-            "selinux": { "enabled": false },
-            "intelRdt": { "enabled": false },
-            "mountExtensions": { "idmap": { "enabled": false } },
+    let mut linux = json!({
+        "namespaces": own::NAMESPACES,
+        "capabilities": carrack_linux::capability::all_names(),
+        "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
+        "seccomp": {
+            "enabled": true,
+            "actions": own::SECCOMP_ACTIONS,
+            "operators": own::SECCOMP_OPERATORS,
+            "archs": own::SECCOMP_ARCHITECTURES,
+            "knownFlags": own::SECCOMP_FLAGS,
+            "supportedFlags": own::SECCOMP_FLAGS,
         },
+        "apparmor": { "enabled": own::APPARMOR },
+        "selinux": { "enabled": own::SELINUX },
+        "intelRdt": { "enabled": own::INTEL_RDT },
+        "mountExtensions": { "idmap": { "enabled": own::MAPPED_MOUNTS } },
+        "netDevices": { "enabled": own::NET_DEVICES },
+    });
+    if !own::MEMORY_POLICY_MODES.is_empty() {
+        linux["memoryPolicy"] =
+            json!({ "modes": own::MEMORY_POLICY_MODES, "flags": own::MEMORY_POLICY_FLAGS });
+    }
+    json!({
+        "ociVersionMin": own::OLDEST_SPEC_VERSION,
+        "ociVersionMax": own::SPEC_VERSION,
+        "hooks": own::HOOKS,
+        "mountOptions": own::MOUNT_OPTIONS,
+        "linux": linux,
+        "annotations": {
+            "io.carrack.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+        },
+        // Configuration annotations that would change what is done, for callers to keep
+        // from their users: criu reads the file it is pointed at.
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config"],
     })
 }

@@ -10,21 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::commands::Failed;
-use crate::options::{Words, unknown};
 
 /// The whole executable file.
 pub(crate) const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carrack-init"));
 
 /// The command `init-program`.
-pub(crate) fn write(words: &mut Words) -> Result<ExitCode, Failed> {
-    let mut file = None;
-    while let Some(option) = words.option()? {
-        match option.as_str() {
-            "--output" | "-o" => file = Some(PathBuf::from(words.value(&option)?)),
-            _ => return Err(unknown(&option).into()),
-        }
-    }
-    words.finish()?;
+pub(crate) fn write(file: Option<PathBuf>) -> Result<ExitCode, Failed> {
     match file {
         None => io::stdout().write_all(PROGRAM)?,
         Some(path) => write_file(&path).map_err(|error| {

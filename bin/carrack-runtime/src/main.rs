@@ -12,10 +12,17 @@
 
 mod cgroups;
 mod commands;
+mod criu;
 mod features;
+mod foreground;
+mod global;
+mod help;
 mod init;
+mod notify;
 mod options;
 mod output;
+mod stats;
+mod terminal;
 
 use std::ffi::{CString, OsString};
 use std::io;

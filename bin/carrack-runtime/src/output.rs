@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// Writes a line to standard error.
@@ -13,7 +14,9 @@ pub(crate) fn fail(message: &str) {
 
 /// Writes to standard output, which may have been closed on the other side.
 pub(crate) fn print(text: &str) -> io::Result<()> {
-    io::stdout().write_all(text.as_bytes())
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// An error with its causes, outermost first.
@@ -38,38 +41,50 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The file a caller reads errors from.
+/// Where a caller reads what went wrong.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
+    /// The file; without one it is standard error.
     pub(crate) path: Option<PathBuf>,
     pub(crate) format: LogFormat,
+    /// Whether steps are told, too.
+    pub(crate) debug: bool,
 }
 
 impl Log {
-    /// Appends an error, as callers of other runtimes expect to find it.
+    /// Tells the person at standard error and whoever reads the log.
     pub(crate) fn error(&self, message: &str) {
-        self.append("error", message);
+        if self.path.is_some() || self.format == LogFormat::Text {
+            fail(message);
+        }
+        if self.path.is_some() || self.format == LogFormat::Json {
+            self.entry("error", message);
+        }
     }
 
-    /// Appends what a caller should know though nothing failed.
+    /// Something to know about that stops nothing.
     pub(crate) fn warn(&self, message: &str) {
-        self.append("warning", message);
+        self.entry("warning", message);
     }
 
-    fn append(&self, level: &str, message: &str) {
-        let Some(path) = &self.path else { return };
-        let line = match self.format {
-            LogFormat::Text => format!("level={level} msg={message:?}\n"),
-            LogFormat::Json => {
-                let entry = serde_json::json!({
-                    "level": level, "msg": message, "time": now(),
-                });
-                format!("{entry}\n")
-            }
+    /// A step, told only when asked for.
+    pub(crate) fn debug(&self, message: impl FnOnce() -> String) {
+        if self.debug {
+            self.entry("debug", &message());
+        }
+    }
+
+    /// Appends a line as callers of other runtimes expect to find it.
+    fn entry(&self, level: &str, message: &str) {
+        let line = line(self.format, level, message, &now());
+        let Some(path) = &self.path else {
+            io::stderr().write_all(line.as_bytes()).ok(); // As in `fail`.
+            return;
         };
         let written = OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(0o644)
             .open(path)
             .and_then(|mut file| file.write_all(line.as_bytes()));
         if let Err(error) = written {
@@ -78,15 +93,26 @@ impl Log {
     }
 }
 
-/// The time in RFC 3339.
-pub(crate) fn now() -> String {
-    let since =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    time_text(since.as_secs())
+fn line(format: LogFormat, level: &str, message: &str, time: &str) -> String {
+    match format {
+        LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}\n"),
+        LogFormat::Json => {
+            let entry = serde_json::json!({ "level": level, "msg": message, "time": time });
+            format!("{entry}\n")
+        }
+    }
 }
 
-/// Seconds since 1970 in RFC 3339.
-pub(crate) fn time_text(seconds: u64) -> String {
+/// The time in RFC 3339.
+fn now() -> String {
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    time_text(since.as_secs() * 1000)
+}
+
+/// Milliseconds since 1970 in RFC 3339, with as many places as it takes.
+pub(crate) fn time_text(millis: u64) -> String {
+    let (seconds, millis) = (millis / 1000, millis % 1000);
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Days to civil date, counting years from March so that leap days come last.
     let shifted = days + 719_468;
@@ -100,5 +126,7 @@ pub(crate) fn time_text(seconds: u64) -> String {
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    let places = if millis == 0 { String::new() } else { format!(".{millis:03}") };
+    let places = places.trim_end_matches('0');
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{places}Z")
 }

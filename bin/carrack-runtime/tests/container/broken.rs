@@ -277,5 +277,5 @@ fn exec_in_a_running_container_names_the_cause_too() {
     let Some(bundle) = broken(&["/bin/sleep", "60"], app("#!/bin/zsh\n")) else { return };
     bundle.started();
     let said = bundle.runtime(&["exec", &bundle.id, "/app"]);
-    is(&said, 126, &["interpreter /bin/zsh", "there is no /bin/zsh"]);
+    is(&said, 255, &["interpreter /bin/zsh", "there is no /bin/zsh"]);
 }

@@ -45,7 +45,7 @@ fn a_missing_program_and_a_stopped_container_are_told_apart() {
     let Some(bundle) = Bundle::program(&["/bin/sleep", "60"]) else { return };
     bundle.started();
     let said = bundle.runtime(&["exec", &bundle.id, "nothing"]).fails_with(&["nothing", "PATH"]);
-    assert_eq!(said.code, 127);
+    assert_eq!(said.code, 255);
     fs::write(bundle.root().join("bin/odd"), "odd").unwrap();
     fs::set_permissions(
         bundle.root().join("bin/odd"),
@@ -55,7 +55,7 @@ fn a_missing_program_and_a_stopped_container_are_told_apart() {
     let said = bundle
         .runtime(&["exec", &bundle.id, "odd"])
         .fails_with(&["text that does not begin with #!"]);
-    assert_eq!(said.code, 126);
+    assert_eq!(said.code, 255);
     bundle.runtime(&["kill", &bundle.id, "9"]).ok();
     bundle.wait();
     bundle.runtime(&["exec", &bundle.id, "/bin/true"]).fails_with(&["is stopped"]);
@@ -108,7 +108,7 @@ fn a_terminal_is_the_containers_own_and_its_size_is_set() {
 fn a_terminal_that_nobody_takes_is_refused() {
     let Some(mut bundle) = Bundle::script("tty") else { return };
     bundle.config["process"]["terminal"] = json!(true);
-    bundle.run().fails_with(&["process.terminal is set"]);
+    bundle.runtime(&["create", &bundle.id]).fails_with(&["process.terminal is set"]);
     bundle.config["process"]["terminal"] = json!(false);
     bundle
         .runtime(&["create", "--console-socket", "nowhere.sock", &bundle.id])

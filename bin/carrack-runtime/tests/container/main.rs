@@ -9,13 +9,17 @@
 )]
 
 mod broken;
+mod callers;
+mod commands;
 mod exec;
+mod foreground;
 mod lifecycle;
 mod limits;
 mod listener;
 mod mounts;
 mod namespaces;
 mod schedule;
+mod schemas;
 mod setup;
 mod support;
 mod users;

@@ -20,6 +20,7 @@ const SIDEWAYS: &[(&str, &str)] = &[
     ("carrack-snapshot", "carrack-filters"),
     ("carrack-journeys", "carrack-testkit"),
     ("carrack-bench", "carrack-testkit"),
+    ("carrack-judges", "carrack-testkit"),
 ];
 
 struct Package {

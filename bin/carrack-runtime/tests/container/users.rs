@@ -58,3 +58,42 @@ fn mappings_and_namespace_need_each_other() {
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
     bundle.run().fails_with(&["linux.uidMappings: is empty", "linux.gidMappings: is empty"]);
 }
+
+#[test]
+fn root_of_a_user_namespace_makes_containers_and_joins_them() {
+    let Some(mut bundle) = Bundle::program(&["/bin/sleep", "60"]) else { return };
+    // One id is mapped, and nobody may change groups: as `podman unshare` without ranges.
+    let linux = bundle.config["linux"].as_object_mut().unwrap();
+    for key in ["sysctl", "resources", "cgroupsPath"] {
+        linux.remove(key);
+    }
+    for mount in bundle.mounts() {
+        mount["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
+    }
+    bundle.mounts().retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+    let call = |words: &[&str]| {
+        let plain = bundle.command(words);
+        let mut text = format!("'{}'", plain.get_program().display());
+        for word in plain.get_args() {
+            text.push_str(&format!(" '{}'", word.display()));
+        }
+        text
+    };
+    let script = format!(
+        "set -e; {}; {}; {}; {}",
+        call(&["create", &bundle.id]),
+        call(&["start", &bundle.id]),
+        call(&["exec", &bundle.id, "/bin/sh", "-c", "id -u; cat /proc/1/comm"]),
+        call(&["delete", "--force", &bundle.id]),
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-Urm", "sh", "-c", &script]).current_dir(bundle.path());
+    // Through files: the container keeps its streams open.
+    let [out, err] = ["out", "err"].map(|name| bundle.path().join(name));
+    command.stdin(std::process::Stdio::null());
+    command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+    let status = command.status().unwrap();
+    let [out, err] = [out, err].map(|path| fs::read_to_string(path).unwrap());
+    assert!(status.success(), "{out}{err}");
+    assert_eq!(out, "0\nsleep\n", "{err}");
+}

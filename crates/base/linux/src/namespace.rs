@@ -141,6 +141,14 @@ pub fn enter_of(process: BorrowedFd<'_>, kinds: Kinds) -> io::Result<()> {
     Ok(rustix::thread::move_into_thread_name_spaces(process, kinds)?)
 }
 
+/// Whether this process is in a user namespace below the first: there root has no devices to
+/// make. What cannot be told counts as no.
+pub fn has_mapped_users() -> bool {
+    let own = rustix::process::getpid();
+    let map = crate::procfs::Proc::mounted().and_then(|proc| proc.read_of(own, "uid_map"));
+    map.is_ok_and(|map| !map.split_ascii_whitespace().eq(["0", "0", "4294967295"]))
+}
+
 /// A user namespace that maps ids by these lines: `INSIDE OUTSIDE COUNT`. Nobody is in it.
 ///
 /// # Errors

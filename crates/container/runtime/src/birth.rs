@@ -1,11 +1,11 @@
-//! Being born in a user namespace that exists.
+//! Being born in namespaces that nobody comes back from.
 //!
 //! ```text
 //! we ──▶ a process between ──joins everything, becomes root there──▶ the first process, our child
 //! ```
 //!
-//! Whoever enters a user namespace cannot come back, so a process between does it for us. What
-//! it starts is its sibling: our child.
+//! Whoever enters a user namespace cannot come back, nor can root of a user namespace from other
+//! process ids; so a process between does it for us. What it starts is its sibling: our child.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,6 +16,22 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 
 use crate::joined::Joined;
+
+/// Starts a process in `joined`, where they can be left again or not.
+///
+/// # Errors
+///
+/// What joining or starting answers.
+pub(crate) fn start_in(
+    joined: &Joined,
+    birth: Birth<'_>,
+    body: impl FnOnce(),
+) -> io::Result<Child> {
+    if joined.can_be_left() {
+        return joined.within(|| process::start(birth, body));
+    }
+    start_between(|| joined.enter(), birth, body)
+}
 
 /// Starts a process in the user namespace `user`, with those of `birth` new below it.
 ///
@@ -28,11 +44,21 @@ pub(crate) fn start_within(
     birth: Birth<'_>,
     body: impl FnOnce(),
 ) -> io::Result<Child> {
+    start_between(|| enter(user, joined), birth, body)
+}
+
+fn start_between(
+    enter: impl FnOnce() -> io::Result<()>,
+    birth: Birth<'_>,
+    body: impl FnOnce(),
+) -> io::Result<Child> {
     let (reads, writes) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let between = process::start(Birth { namespaces: Kinds::empty(), ..birth }, || {
         // The group was entered on the way here, and is left to the one that comes.
         let next = Birth { cgroup: None, sibling: true, ..birth };
-        let made = enter(user, joined).and_then(|()| process::start(next, body));
+        let made = process::set_undumpable()
+            .and_then(|()| enter())
+            .and_then(|()| process::start(next, body));
         let answer = match made {
             Ok(child) => child.pid().as_raw_nonzero().get(),
             Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
@@ -57,7 +83,6 @@ pub(crate) fn start_within(
 }
 
 fn enter(user: &OwnedFd, joined: &Joined) -> io::Result<()> {
-    process::set_undumpable()?;
     // What belongs to other users is entered while we still may.
     joined.enter()?;
     namespace::enter(user.as_fd(), Kinds::USER)?;

@@ -215,7 +215,7 @@ impl Making {
             };
             match &users {
                 Some(users) => birth::start_within(users, &joined, birth, || inside.run()),
-                None => joined.within(|| process::start(birth, || inside.run())),
+                None => birth::start_in(&joined, birth, || inside.run()),
             }
         };
         let started = match start(birth) {

@@ -12,6 +12,7 @@ use carrack_linux::schedule;
 use carrack_oci::runtime as oci;
 use rustix::process::Pid;
 
+use crate::birth;
 use crate::channel::{Channel, Message};
 use crate::create::{adjust_oom_score, kept_spec, state_json};
 use crate::error::{ExecError, SpecError};
@@ -182,7 +183,7 @@ impl Guest<'_> {
         };
         let start = |cgroup: Option<&OwnedFd>| {
             let birth = Birth { cgroup: cgroup.map(AsFd::as_fd), ..Birth::default() };
-            process::start(birth, || newcomer().run())
+            birth::start_in(&joined, birth, || newcomer().run())
         };
         // It is born where it is to be, and has this from us.
         let before = self.process.affinity.initial.as_ref().map(|initial| {
@@ -192,13 +193,14 @@ impl Guest<'_> {
         let before = before
             .transpose()
             .map_err(host("running on the processors of process.execCPUAffinity.initial"))?;
-        let started = joined.within(|| match start(own.as_ref()) {
+        let started = match start(own.as_ref()) {
             Err(error) if takes_none(&error) => {
-                start(self.group.handle_of(self.first).map_err(io::Error::other)?.as_ref())
+                let beside = self.group.handle_of(self.first).map_err(io::Error::other);
+                beside.and_then(|beside| start(beside.as_ref()))
             }
             Err(error) if self.unit.is_some() && home::is_refusal(&error) => start(None),
             started => started,
-        });
+        };
         if let Some(before) = before {
             schedule::set_affinity(&before).map_err(host("running on all processors again"))?;
         }

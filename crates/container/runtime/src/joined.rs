@@ -48,6 +48,12 @@ impl Joined {
         Ok(Place { kind, there, back })
     }
 
+    /// Whether we may come back: not where an outer namespace belongs to users above ours, as
+    /// for root of a user namespace that joins a container's process ids.
+    pub(crate) fn can_be_left(&self) -> bool {
+        self.0.iter().all(|place| namespace::enter(place.back.as_fd(), place.kind).is_ok())
+    }
+
     /// Goes there for good.
     ///
     /// # Errors

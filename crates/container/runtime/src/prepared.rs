@@ -36,7 +36,7 @@ pub(crate) struct Trees {
     pub(crate) binds: Vec<Option<Bind>>,
     /// The host's `/dev/null`.
     pub(crate) null: OwnedFd,
-    /// With a user namespace, where nodes cannot be made: the host's devices.
+    /// In a user namespace, where nodes cannot be made: the host's devices.
     pub(crate) devices: Vec<(PathBuf, OwnedFd)>,
 }
 
@@ -76,7 +76,8 @@ fn may_copy_mounts() -> bool {
 impl Trees {
     pub(crate) fn open(plan: &Plan) -> Result<Self, CreateError> {
         let mut maps = Maps { plan, made: Vec::new() };
-        let devices = if plan.has_user_namespace() { host_devices(plan)? } else { Vec::new() };
+        let bound = plan.has_user_namespace() || namespace::has_mapped_users();
+        let devices = if bound { host_devices(plan)? } else { Vec::new() };
         Ok(Self {
             root: root(plan)?,
             binds: plan

@@ -97,3 +97,47 @@ fn root_of_a_user_namespace_makes_containers_and_joins_them() {
     assert!(status.success(), "{out}{err}");
     assert_eq!(out, "0\nsleep\n", "{err}");
 }
+
+#[test]
+fn somebody_who_is_not_root_runs_a_container_as_root_inside() {
+    const NOBODY: u32 = 65534;
+    let Some(bundle) = Bundle::program(&["/bin/true"]) else { return };
+    let at = |name: &str| bundle.path().join(name);
+    fs::copy(crate::support::RUNTIME, at("runtime")).unwrap();
+    fs::create_dir(at("run")).unwrap();
+    let mut given = vec![bundle.path().to_owned(), at("run"), bundle.root()];
+    while let Some(path) = given.pop() {
+        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        if path != bundle.path() {
+            given.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .flatten()
+                    .map(|entry| entry.path())
+                    .filter(|path| path.is_dir() && !path.is_symlink()),
+            );
+        }
+    }
+    let as_nobody = |words: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(at("runtime")).args(words).current_dir(bundle.path());
+        command.env("XDG_RUNTIME_DIR", at("run")).stdin(std::process::Stdio::null());
+        command.output().unwrap()
+    };
+    let said = as_nobody(&["spec", "--rootless"]);
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let mut config: Value = serde_json::from_slice(&fs::read(at("config.json")).unwrap()).unwrap();
+    config["process"]["terminal"] = json!(false);
+    config["root"]["readonly"] = json!(false);
+    let script = "id -u; cat /proc/self/uid_map; touch /made; hostname";
+    config["process"]["args"] = json!(["/bin/sh", "-c", script]);
+    fs::write(at("config.json"), config.to_string()).unwrap();
+    let said = as_nobody(&["run", "without-root"]);
+    let out = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success(), "{out}{}", String::from_utf8_lossy(&said.stderr));
+    let fields: Vec<&str> = out.split_ascii_whitespace().collect();
+    assert_eq!(fields[..4], ["0", "0", "65534", "1"], "{out}");
+    let made = fs::metadata(bundle.root().join("made")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), NOBODY);
+}

@@ -83,7 +83,8 @@ fn follow(context: &Context, id: &ContainerId, interval: Duration) -> Result<(),
             Err(error) => return Err(std::io::Error::from(error).into()),
         };
         let [ended, short] = watched.map(|watched| !watched.revents().is_empty());
-        if short {
+        // Version 1 tells before it counts, so the last is looked for at the end.
+        if short || ended {
             for _ in 0..memory.take()?.count {
                 tell(&Event { kind: "oom", id: id.as_str(), data: None })?;
             }

@@ -65,10 +65,6 @@ fn update(context: &Context, arguments: &mut Arguments) -> Result<ExitCode, Fail
     {
         context.log().warn("Kernel memory settings are ignored and will be removed");
     }
-    // Devices are not changed here: another tool may have opened some since.
-    if let Some(resources) = resources.as_object_mut() {
-        resources.remove("devices");
-    }
     let resources: oci::LinuxResources = serde_json::from_value(resources)?;
     for warning in context.runtime.update(&id, &resources)? {
         context.log().warn(&warning.to_string());

@@ -17,6 +17,8 @@ type Place = (bool, Option<u32>, Option<u32>);
 pub(super) struct List {
     allows_rest: bool,
     exceptions: BTreeMap<Place, DeviceAccess>,
+    /// The places of the exceptions as rules named them; empty for a list that was read.
+    order: Vec<Place>,
 }
 
 impl List {
@@ -34,7 +36,7 @@ impl List {
             let mut words = line.split_ascii_whitespace();
             let (Some(kind), Some(numbers)) = (words.next(), words.next()) else { continue };
             if kind == "a" {
-                return Self { allows_rest: true, exceptions: BTreeMap::new() };
+                return Self { allows_rest: true, ..Self::default() };
             }
             let (major, minor) = numbers.split_once(':').unwrap_or((numbers, "*"));
             let mut access = DeviceAccess::empty();
@@ -74,7 +76,7 @@ impl List {
     fn apply(&mut self, rule: &DeviceRule) -> Result<(), CgroupError> {
         let block = match rule.kind {
             DeviceKind::All => {
-                *self = Self { allows_rest: rule.allow, exceptions: BTreeMap::new() };
+                *self = Self { allows_rest: rule.allow, ..Self::default() };
                 return Ok(());
             }
             DeviceKind::Block => true,
@@ -82,6 +84,9 @@ impl List {
         };
         let place = (block, rule.major, rule.minor);
         if rule.allow != self.allows_rest {
+            if !self.order.contains(&place) {
+                self.order.push(place);
+            }
             *self.exceptions.entry(place).or_insert_with(DeviceAccess::empty) |= rule.access;
             return Ok(());
         }
@@ -123,8 +128,9 @@ impl List {
             let gone = *access - of(&wanted.exceptions, place);
             all.extend(exception(false, *place, gone));
         }
-        for (place, access) in &wanted.exceptions {
-            let new = *access - of(before, place);
+        // In the order of the rules, in which the kernel then lists them.
+        for place in &wanted.order {
+            let new = of(&wanted.exceptions, place) - of(before, place);
             all.extend(exception(!wanted.allows_rest, *place, new));
         }
         all

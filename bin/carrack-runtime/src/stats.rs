@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use carrack_container_runtime::Stats;
-use carrack_container_runtime::stats::{IoEntry, MemoryCounter, Pressure, Stall};
+use carrack_container_runtime::stats::{Cpuset, IoEntry, MemoryCounter, Pressure, Stall};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -144,20 +144,9 @@ fn cpu(stats: &Stats) -> Cpu {
 }
 
 fn cpuset(stats: &Stats) -> Map<String, Value> {
-    const FLAGS: [&str; 9] = [
-        "cpu_exclusive",
-        "mem_hardwall",
-        "mem_exclusive",
-        "memory_migrate",
-        "memory_spread_page",
-        "memory_spread_slab",
-        "memory_pressure",
-        "sched_load_balance",
-        "sched_relax_domain_level",
-    ];
     let flags = &stats.cpuset.flags;
     let flag = |name: &str| (name.to_owned(), json!(flags.get(name).copied().unwrap_or_default()));
-    let mut shown: Map<String, Value> = FLAGS.into_iter().map(flag).collect();
+    let mut shown: Map<String, Value> = Cpuset::FLAGS.into_iter().map(flag).collect();
     for (name, numbers) in [("cpus", &stats.cpuset.cpus), ("mems", &stats.cpuset.mems)] {
         if !numbers.is_empty() {
             shown.insert(name.into(), json!(numbers));

@@ -57,10 +57,11 @@ fn the_agent_gets_the_listener_with_the_state_and_decides() {
 
 #[test]
 fn nobody_at_the_listeners_path_is_an_error_that_names_it() {
-    let Some((bundle, agent)) = asking("echo never") else { return };
+    let Some((bundle, agent)) = asking("echo > /ran; sleep 60") else { return };
     drop(agent);
     bundle.runtime(&["create", &bundle.id]).ok();
-    let said = bundle.runtime(&["start", &bundle.id]);
-    assert!(!said.out.contains("never"));
-    said.fails_with(&["agent.sock", "listenerPath"]);
+    bundle.runtime(&["start", &bundle.id]).fails_with(&["agent.sock", "listenerPath"]);
+    bundle.wait();
+    assert_eq!(bundle.status(), "stopped");
+    assert!(!bundle.root().join("ran").exists(), "the program ran without a listener");
 }

@@ -19,6 +19,8 @@ pub(crate) enum Message {
     Offset,
     /// To the outside: where to listen for calls that a seccomp filter leaves to a listener.
     Listener(Option<OwnedFd>),
+    /// To the inside: somebody listens.
+    Heard,
     /// To the inside: the control group has taken the process in.
     Joined,
     /// To the outside: the mounts stand, hooks may run.
@@ -54,6 +56,7 @@ impl Channel {
             Message::Mapped => (b'm', Vec::new(), None),
             Message::Unshared => (b'u', Vec::new(), None),
             Message::Offset => (b'o', Vec::new(), None),
+            Message::Heard => (b'k', Vec::new(), None),
             Message::Listener(listener) => (b'l', Vec::new(), listener.as_ref()),
             Message::Joined => (b'j', Vec::new(), None),
             Message::Prepared => (b'p', Vec::new(), None),
@@ -80,6 +83,7 @@ impl Channel {
             b'm' => Message::Mapped,
             b'u' => Message::Unshared,
             b'o' => Message::Offset,
+            b'k' => Message::Heard,
             b'l' => Message::Listener(descriptors.pop()),
             b'j' => Message::Joined,
             b'p' => Message::Prepared,

@@ -63,33 +63,12 @@ pub(crate) fn create(
     request: CreateRequest<'_>,
     extras: &CreateExtras,
 ) -> Result<Created, CreateError> {
-    let bundle = trusted::canonical(request.bundle)
-        .map_err(host(format!("opening the bundle {}", request.bundle.display())))?;
-    let (spec, bytes) = read_spec(&bundle.join(CONFIG))?;
-    let mut plan = plan::plan(&spec, &bundle, request.id.as_str())?;
-    plan.add(extras, &runtime.notify_directory(request.id))?;
-    let home = Home::find(&runtime.cgroups, &spec, &plan, request.id)?;
-    let directory = make_directory(runtime, request.id)?;
-    let mut making = Making {
-        record: record(&plan, request.id, &bundle, &home),
-        hooks: spec.hooks,
-        plan,
-        home,
-        directory,
-    };
-    making
-        .directory
-        .create(CONFIG, &bytes)
-        .map_err(host(format!("keeping {CONFIG} in {}", making.directory.path().display())))?;
-    making.record.write(&making.directory)?;
-    let made = if extras.notify { making.make_notify() } else { Ok(()) };
-    match made.and_then(|()| making.run(request)) {
-        Ok(created) => Ok(created),
-        Err(error) => {
-            making.undo();
-            Err(error)
-        }
-    }
+    let (mut making, config) = Making::begin(runtime, request.id, request.bundle, Some(extras))?;
+    let made = making
+        .keep(&config)
+        .and_then(|()| if extras.notify { making.make_notify() } else { Ok(()) })
+        .and_then(|()| making.run(request));
+    making.or_undo(made)
 }
 
 fn record(plan: &Plan, id: &ContainerId, bundle: &Path, home: &Home) -> Record {
@@ -128,6 +107,43 @@ struct Making {
 }
 
 impl Making {
+    /// Works out all there is to do; of the container there is its directory then. With the
+    /// configuration as it was read.
+    fn begin(
+        runtime: &Runtime,
+        id: &ContainerId,
+        bundle: &Path,
+        extras: Option<&CreateExtras>,
+    ) -> Result<(Self, Vec<u8>), CreateError> {
+        let bundle = trusted::canonical(bundle)
+            .map_err(host(format!("opening the bundle {}", bundle.display())))?;
+        let (spec, bytes) = read_spec(&bundle.join(CONFIG))?;
+        let mut plan = plan::plan(&spec, &bundle, id.as_str())?;
+        if let Some(extras) = extras {
+            plan.add(extras, &runtime.notify_directory(id))?;
+        }
+        let home = Home::find(&runtime.cgroups, &spec, &plan, id)?;
+        let directory = make_directory(runtime, id)?;
+        let record = record(&plan, id, &bundle, &home);
+        Ok((Self { plan, hooks: spec.hooks, home, directory, record }, bytes))
+    }
+
+    /// Keeps the configuration, which may change in the bundle, and what is known so far.
+    fn keep(&self, config: &[u8]) -> Result<(), CreateError> {
+        self.directory
+            .create(CONFIG, config)
+            .map_err(host(format!("keeping {CONFIG} in {}", self.directory.path().display())))?;
+        Ok(self.record.write(&self.directory)?)
+    }
+
+    /// What was made, or the error with nothing left of it.
+    fn or_undo<T>(self, made: Result<T, CreateError>) -> Result<T, CreateError> {
+        if made.is_err() {
+            self.undo();
+        }
+        made
+    }
+
     /// Whoever the program runs as can come here, if only through its mount.
     fn make_notify(&self) -> Result<(), CreateError> {
         let path = self.directory.path().join(NOTIFY);
@@ -398,7 +414,7 @@ pub(crate) fn start(runtime: &Runtime, id: &ContainerId) -> Result<(), StartErro
 }
 
 /// Knocks; silence means that the program runs. What a seccomp filter leaves to a listener is
-/// handed to `listener`; when that fails, the container does not live on without one.
+/// handed to `listener`; when that fails, the program is not executed.
 fn ask_to_start(
     directory: &TrustedDir,
     mut listener: impl FnMut(OwnedFd) -> io::Result<()>,
@@ -417,6 +433,7 @@ fn ask_to_start(
         if let Some(passed) = passed.pop() {
             bytes = bytes.strip_prefix(LISTENER).unwrap_or(bytes);
             listener(passed)?;
+            socket.write_all(b"k")?;
         }
         answer.extend_from_slice(bytes);
     }

@@ -237,6 +237,7 @@ impl Guest<'_> {
                 Some(Message::Ready(terminal)) => console = terminal,
                 Some(Message::Listener(Some(passed))) => {
                     listener(passed, child.pid()).map_err(host("starting a process"))?;
+                    channel.send(&Message::Heard).map_err(host(talk))?;
                 }
                 Some(Message::Failed(failure)) => {
                     // What was found to be wrong may follow.

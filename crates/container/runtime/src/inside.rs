@@ -15,6 +15,7 @@ mod program;
 mod stage;
 mod user;
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -23,7 +24,7 @@ use carrack_linux::mount::{self, Attributes, Change, Propagation};
 use carrack_linux::namespace::{self, Kinds};
 use carrack_linux::rooted::RootedDir;
 use carrack_linux::schedule::{self, Numbers};
-use carrack_linux::{netlink, process};
+use carrack_linux::{netlink, process, socket};
 use carrack_oci::runtime as oci;
 
 use crate::channel::{Channel, Message};
@@ -298,7 +299,13 @@ impl Inside<'_> {
                 memory_policy: self.plan.memory_policy.as_ref(),
                 preserve_fds: self.preserve_fds,
                 listener: &|listener| {
-                    carrack_linux::socket::send(&starter, LISTENER, &[listener.as_fd()]).map(drop)
+                    socket::send(&starter, LISTENER, &[listener.as_fd()])?;
+                    drop(listener);
+                    let mut heard = [0; 1];
+                    match socket::receive(&starter, &mut heard, &mut Vec::new())? {
+                        0 => Err(nobody_listens()),
+                        _ => Ok(()),
+                    }
                 },
             };
             let told = std::cell::Cell::new(false);
@@ -349,7 +356,13 @@ impl Newcomer<'_> {
                     personality: self.personality,
                     memory_policy: self.memory_policy,
                     preserve_fds: self.preserve_fds,
-                    listener: &|listener| self.channel.send(&Message::Listener(Some(listener))),
+                    listener: &|listener| {
+                        self.channel.send(&Message::Listener(Some(listener)))?;
+                        match self.channel.receive()? {
+                            Some(Message::Heard) => Ok(()),
+                            Some(_) | None => Err(nobody_listens()),
+                        }
+                    },
                 };
                 let tell = |failure: &Failure| {
                     // If nobody listens any more, nobody needs to know.
@@ -405,6 +418,11 @@ fn expect(channel: &Channel, wanted: impl Fn(&Message) -> bool) -> Result<(), Fa
     }
 }
 
+/// A program whose calls nobody decides on does not start.
+fn nobody_listens() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "nobody took it")
+}
+
 /// The working directory of an image need not be in its layers.
 fn make_working_directory(root: &RootedDir, cwd: &Path) -> Result<(), Failure> {
     match root.make_directories(cwd, 0o755) {
@@ -419,7 +437,7 @@ fn make_working_directory(root: &RootedDir, cwd: &Path) -> Result<(), Failure> {
     }
 }
 
-fn working_directory_failure(cwd: &Path, error: &std::io::Error) -> Failure {
+fn working_directory_failure(cwd: &Path, error: &io::Error) -> Failure {
     let failure =
         Failure::new(format!("changing to the working directory {}", cwd.display()), error);
     match error.raw_os_error() {
@@ -436,8 +454,9 @@ pub(crate) struct Finish<'a> {
     pub(crate) personality: Option<u32>,
     pub(crate) memory_policy: Option<&'a (i32, Numbers)>,
     pub(crate) preserve_fds: u32,
-    /// Hands over where to listen for calls that the filter leaves to a listener.
-    pub(crate) listener: &'a dyn Fn(OwnedFd) -> std::io::Result<()>,
+    /// Hands over where to listen for calls that the filter leaves to a listener, and returns
+    /// once somebody has it.
+    pub(crate) listener: &'a dyn Fn(OwnedFd) -> io::Result<()>,
 }
 
 impl Finish<'_> {

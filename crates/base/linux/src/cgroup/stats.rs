@@ -149,6 +149,21 @@ pub struct Cpuset {
     pub flags: BTreeMap<String, i64>,
 }
 
+impl Cpuset {
+    /// The names of the flags and numbers.
+    pub const FLAGS: [&str; 9] = [
+        "cpu_exclusive",
+        "mem_hardwall",
+        "mem_exclusive",
+        "memory_migrate",
+        "memory_spread_page",
+        "memory_spread_slab",
+        "memory_pressure",
+        "sched_load_balance",
+        "sched_relax_domain_level",
+    ];
+}
+
 /// Work of block devices, one table for each thing counted. All include groups below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IoTables {

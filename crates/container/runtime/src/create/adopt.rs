@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use carrack_linux::{mount, process, trusted};
 use rustix::process::Pid;
 
-use super::{Making, host, make_directory, read_spec, record};
+use super::{Making, host};
 use crate::error::CreateError;
-use crate::home::Home;
-use crate::state::{CONFIG, RecordedProcess};
-use crate::{AdoptRequest, Place, Runtime, plan};
+use crate::state::RecordedProcess;
+use crate::{AdoptRequest, Place, Runtime};
 
 /// Where the root file system is shown while the processes are made.
 const ROOT: &str = "criu-root";
@@ -21,26 +20,9 @@ pub(crate) fn adopt(
     request: AdoptRequest<'_>,
     bring: impl FnOnce(&Place) -> io::Result<i32>,
 ) -> Result<(Pid, OwnedFd), CreateError> {
-    let bundle = trusted::canonical(request.bundle)
-        .map_err(host(format!("opening the bundle {}", request.bundle.display())))?;
-    let (spec, bytes) = read_spec(&bundle.join(CONFIG))?;
-    let plan = plan::plan(&spec, &bundle, request.id.as_str())?;
-    let home = Home::find(&runtime.cgroups, &spec, &plan, request.id)?;
-    let directory = make_directory(runtime, request.id)?;
-    let mut making = Making {
-        record: record(&plan, request.id, &bundle, &home),
-        hooks: spec.hooks,
-        plan,
-        home,
-        directory,
-    };
-    match making.adopt(&bytes, request.pid_file, bring) {
-        Ok(adopted) => Ok(adopted),
-        Err(error) => {
-            making.undo();
-            Err(error)
-        }
-    }
+    let (mut making, config) = Making::begin(runtime, request.id, request.bundle, None)?;
+    let adopted = making.adopt(&config, request.pid_file, bring);
+    making.or_undo(adopted)
 }
 
 impl Making {
@@ -50,10 +32,7 @@ impl Making {
         pid_file: Option<&Path>,
         bring: impl FnOnce(&Place) -> io::Result<i32>,
     ) -> Result<(Pid, OwnedFd), CreateError> {
-        self.directory
-            .create(CONFIG, config)
-            .map_err(host(format!("keeping {CONFIG} in {}", self.directory.path().display())))?;
-        self.record.write(&self.directory)?;
+        self.keep(config)?;
         self.home.make(&self.plan.limits)?;
         self.record.cgroup = self.home.group().path().to_owned();
         let root = self.show_root().map_err(host(format!(

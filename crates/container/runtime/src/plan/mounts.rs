@@ -89,7 +89,7 @@ const ATTRIBUTES: &[(&str, bool, Attributes)] = &[
 ];
 
 /// Options that are the kernel's default and change nothing.
-const DEFAULTS: [&str; 12] = [
+const DEFAULTS: [&str; 11] = [
     "defaults",
     "async",
     "relatime",
@@ -101,7 +101,6 @@ const DEFAULTS: [&str; 12] = [
     "silent",
     "noiversion",
     "nolazytime",
-    "noauto",
 ];
 
 /// Options we refuse, with what to do instead.

@@ -35,7 +35,7 @@ pub(super) fn compile(
 }
 
 /// Calls that hand the listener over; they are made before anybody listens.
-const HANDING_OVER: [&str; 2] = ["sendmsg", "write"];
+const HANDING_OVER: [&str; 3] = ["recvmsg", "sendmsg", "write"];
 
 /// What is left to a listener needs one, which must be reachable without an answer of its own.
 fn check_listener(seccomp: &oci::LinuxSeccomp, profile: &Profile, problems: &mut Problems) {

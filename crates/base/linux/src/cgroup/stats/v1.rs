@@ -86,17 +86,6 @@ fn processor(stats: &mut Stats, directory: &Path) -> Result<(), CgroupError> {
 }
 
 fn placement(directory: &Path) -> Cpuset {
-    const FLAGS: [&str; 9] = [
-        "cpu_exclusive",
-        "mem_hardwall",
-        "mem_exclusive",
-        "memory_migrate",
-        "memory_spread_page",
-        "memory_spread_slab",
-        "memory_pressure",
-        "sched_load_balance",
-        "sched_relax_domain_level",
-    ];
     let flag = |name: &str| {
         let value = text(directory, &format!("cpuset.{name}")).trim().parse().ok()?;
         Some((name.to_owned(), value))
@@ -104,7 +93,7 @@ fn placement(directory: &Path) -> Cpuset {
     Cpuset {
         cpus: parse::list(&text(directory, "cpuset.cpus")),
         mems: parse::list(&text(directory, "cpuset.mems")),
-        flags: FLAGS.into_iter().filter_map(flag).collect(),
+        flags: Cpuset::FLAGS.into_iter().filter_map(flag).collect(),
     }
 }
 
